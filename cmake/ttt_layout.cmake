@@ -1,0 +1,20 @@
+# The build tree mirrors the install tree, so that a program finds its backends and models the same way in both:
+#   bin/ttt   lib/libttt_*.so   lib/ttt-2/backends/   lib/ttt-2/models/   share/ttt-2/
+set(TTT_PLUGIN_DIR ${CMAKE_INSTALL_LIBDIR}/ttt-${PROJECT_VERSION_MAJOR})
+if(PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR})
+  set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR})
+endif()
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+# What all our targets share: language level, warnings, sanitizers, reproducible floating point.
+add_library(ttt_options INTERFACE)
+target_compile_features(ttt_options INTERFACE cxx_std_20)
+target_compile_options(ttt_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
+                       -ffp-contract=off $<$<BOOL:${TTT_WERROR}>:-Werror>)
+if(TTT_SANITIZE)
+  target_compile_options(ttt_options INTERFACE -fsanitize=${TTT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
+  target_link_options(ttt_options INTERFACE -fsanitize=${TTT_SANITIZE})
+endif()
