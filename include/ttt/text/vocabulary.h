@@ -1,0 +1,44 @@
+// What the `tokenizer.ggml.*` metadata of a GGUF file says, as plain data. Whoever reads the container fills
+// it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ttt::inline v2 {
+
+// Values of `tokenizer.ggml.token_type`.
+enum class TokenType : std::int32_t {
+  undefined = 0,
+  normal = 1,
+  unknown = 2,
+  control = 3,       // never produced from plain text; special
+  user_defined = 4,  // matched in plain text before anything else
+  unused = 5,
+  byte = 6,  // "<0xNN>"
+};
+
+struct Vocabulary {
+  std::string source;  // file name for messages
+
+  std::string model;                // .model: "gpt2", "llama", "gemma4", "t5", "bert", "rwkv", "none"
+  std::string pre;                  // .pre: kind of pre-tokenizer; only byte-level BPE has one
+  std::vector<std::string> tokens;  // .tokens, [n]; "gpt2" in the byte-level alphabet, the others as they are
+  std::vector<float> scores;        // .scores, [n] or empty
+  std::vector<TokenType> token_types;  // .token_type, [n] or empty (all normal)
+  std::vector<std::string> merges;     // .merges, "left right", best first
+
+  // .bos_token_id and so on; an id outside of tokens is refused.
+  std::optional<std::int32_t> bos_id, eos_id, eot_id, eom_id, unknown_id, separator_id, padding_id, cls_id,
+      mask_id;
+
+  // .add_bos_token and so on; absent means the default of the model kind and pre-tokenizer.
+  std::optional<bool> add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces,
+      escape_whitespaces;
+
+  std::string precompiled_charsmap;  // .precompiled_charsmap, bytes
+};
+
+}  // namespace ttt::inline v2
