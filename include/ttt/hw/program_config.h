@@ -1,0 +1,51 @@
+// How a kernel is to run on a card, in TTNN's terms. Plain data, chosen by plans; the CPU backend has no use for it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "ttt/hw/sku.h"
+
+namespace ttt::inline v2 {
+
+struct ComputeKernelConfig {
+  MathFidelity math_fidelity = MathFidelity::hifi2;
+  bool math_approx_mode = false;
+  bool fp32_dest_acc_en = true;
+  bool packer_l1_acc = true;
+  bool operator==(const ComputeKernelConfig&) const = default;
+};
+
+struct MatmulMultiCoreReuseMultiCastProgramConfig {
+  CoreCoord compute_with_storage_grid_size{};
+  int in0_block_w = 1, out_subblock_h = 1, out_subblock_w = 1, per_core_M = 1, per_core_N = 1;
+  bool transpose_mcast = false;
+  bool operator==(const MatmulMultiCoreReuseMultiCastProgramConfig&) const = default;
+};
+struct MatmulMultiCoreReuseMultiCast1DProgramConfig {
+  CoreCoord compute_with_storage_grid_size{};
+  int in0_block_w = 1, out_subblock_h = 1, out_subblock_w = 1, per_core_M = 1, per_core_N = 1;
+  bool mcast_in0 = true;
+  bool operator==(const MatmulMultiCoreReuseMultiCast1DProgramConfig&) const = default;
+};
+struct MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig {
+  int in0_block_w = 1, per_core_M = 1, per_core_N = 1;
+  bool operator==(const MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig&) const = default;
+};
+// monostate: TTNN chooses.
+using MatmulProgramConfig =
+    std::variant<std::monostate, MatmulMultiCoreReuseMultiCastProgramConfig, MatmulMultiCoreReuseMultiCast1DProgramConfig,
+                 MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig>;
+
+struct SDPAProgramConfig {
+  CoreCoord compute_with_storage_grid_size{};
+  int q_chunk_size = 0, k_chunk_size = 0;  // 0: TTNN chooses
+  bool exp_approx_mode = false;
+  bool operator==(const SDPAProgramConfig&) const = default;
+};
+
+std::string to_string(const ComputeKernelConfig&);
+std::string to_string(const MatmulProgramConfig&);
+
+}  // namespace ttt::inline v2

@@ -1,0 +1,70 @@
+// A weight that is converted and loaded when it is first used, through an on-disk cache of converted bytes.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "ttt/tensor/device.h"
+
+namespace ttt::inline v2 {
+
+// A folder of converted weights: one file per weight, named by a key over the source's fingerprint, the dtype, the role and
+// the device's packing. Files are written under another name and renamed, so readers in other processes see whole files
+// only; a damaged or foreign file is rebuilt. Safe to share between processes and to delete at any time.
+class WeightCache {
+ public:
+  // An empty path means no cache: converted weights stay in memory.
+  explicit WeightCache(std::filesystem::path folder = {});
+  // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty when none can be had.
+  static std::filesystem::path default_folder();
+
+  const std::filesystem::path& folder() const { return folder_; }
+  // The packed tensor of `source` for `device`: mapped from the cache, converted into it when absent. When the folder can not
+  // be written (full disk, read-only) the weight is converted in memory and warning() says so once.
+  Tensor load(const WeightSource& source, const WeightSpec&, Device&) const;
+  std::string warning() const;
+
+ private:
+  struct State;
+  std::filesystem::path folder_;
+  std::shared_ptr<State> state_;
+};
+
+// Value handle; copies share the materialised tensor. get() is thread-safe.
+class LazyWeight {
+ public:
+  LazyWeight() = default;  // no weight: an absent bias
+  LazyWeight(WeightSourcePtr source, WeightRole role, std::string name = {});
+  // For tests and small programs: values as PyTorch holds them.
+  static LazyWeight from_values(std::vector<float> values, std::int64_t rows, std::int64_t cols, WeightRole = WeightRole::linear);
+
+  bool defined() const { return state_ != nullptr; }
+  explicit operator bool() const { return defined(); }
+  const std::string& name() const;  // "layers.0.attn.q"
+  WeightRole role() const;
+  std::int64_t rows() const;  // as stored: out, entries
+  std::int64_t cols() const;  // as stored: in, dim
+  const WeightSourcePtr& source() const;
+
+  // The same source bound to what a plan decided. Unbound parts keep their earlier binding.
+  LazyWeight bind(Device&, DataType, MemoryConfig = {}, WeightCache = {}) const;
+  const WeightSpec& spec() const;
+  LazyWeight experts(std::int64_t count) const;  // role experts with `count` of them
+
+  // Materialises on first use. Error when the weight was never bound to a device.
+  const Tensor& get() const;
+  bool materialised() const;
+  std::size_t bytes() const;  // packed bytes once bound
+
+  // The weights one above the other (fused qkv, gate_up); names are joined by '+'.
+  static LazyWeight concat(std::vector<LazyWeight> parts);
+
+  bool operator==(const LazyWeight& other) const { return state_ == other.state_; }
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace ttt::inline v2
