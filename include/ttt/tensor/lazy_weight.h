@@ -14,8 +14,8 @@ namespace ttt::inline v2 {
 // only; a damaged or foreign file is rebuilt. Safe to share between processes and to delete at any time.
 class WeightCache {
  public:
-  // An empty path means no cache: converted weights stay in memory.
-  explicit WeightCache(std::filesystem::path folder = {});
+  WeightCache() = default;  // no cache: converted weights stay in memory
+  explicit WeightCache(std::filesystem::path folder);
   // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty when none can be had.
   static std::filesystem::path default_folder();
 
