@@ -1,0 +1,42 @@
+// What all modules share. Each module is three types, so that "unresolved" can not be represented:
+//   XConfig   weights and what can not be read off them; everything else is optional;
+//   XPlan     resolve(config, target): a pure function that decides the rest; plain data, printable, comparable;
+//   X         runs a plan. X(weights..) for most users, X::from_config(config, target) for the others.
+// State (caches, positions) is a parameter of prefill() and decode(); modules are const at run time.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ttt/debug/tap.h"
+#include "ttt/hw/target.h"
+#include "ttt/modules/step.h"
+#include "ttt/ops/ops.h"
+#include "ttt/tensor/lazy_weight.h"
+
+namespace ttt::inline v2 {
+
+// Where modules live: the device that runs them and the cache of its packed weights.
+struct Home {
+  std::shared_ptr<Backend> device{};  // null: default_device()
+  WeightCache cache{};                // default: none, weights are converted in memory
+};
+
+// A plan as lines "field: value", modules nested by indentation; for ttt inspect plan and for messages.
+struct PlanText {
+  std::string text;
+  int depth = 0;
+  void line(std::string_view field, std::string_view value);
+};
+
+// Position of a module in the network, for taps and override rows: "layers.3.attn" and 3.
+struct ModuleName {
+  std::string path;
+  int layer = -1;
+  ModuleName operator/(std::string_view part) const { return {path.empty() ? std::string(part) : path + "." + std::string(part), layer}; }
+  bool operator==(const ModuleName&) const = default;
+};
+
+}  // namespace ttt::inline v2
