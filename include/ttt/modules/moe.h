@@ -1,0 +1,83 @@
+// Mixture of experts: y = sum over the chosen experts e of p_e * expert_e(x)  (+ shared(x)).
+#pragma once
+
+#include "ttt/modules/mlp.h"
+#include "ttt/modules/spec.h"
+
+namespace ttt::inline v2 {
+
+struct RouterConfig {
+  RouterSpec spec{};
+  int experts = 0, top_k = 0;
+  LazyWeight weight;             // [experts, dim]
+  LazyWeight bias{};             // [1, experts]
+  LazyWeight correction_bias{};  // [1, experts]
+  ModuleName name{};
+};
+struct RouterPlan {
+  RouterSpec spec{};
+  int experts = 0, top_k = 0;
+  LinearPlan linear;
+  LazyWeight correction_bias;
+  ModuleName name;
+  bool operator==(const RouterPlan&) const = default;
+};
+RouterPlan resolve(const RouterConfig&, const Target&);
+void print(const RouterPlan&, PlanText&);
+
+// Chooses top_k experts for every token, and their weights. The choice is made in float32, as the references do.
+class Router {
+ public:
+  static Router from_config(const RouterConfig&, const Target& = {}, const Home& = {});
+  Router(RouterPlan, const Home&);
+  struct Choice {
+    Tensor weights;  // [1, 1, tokens, top_k] f32
+    Tensor experts;  // [1, 1, tokens, top_k] u32
+  };
+  Choice forward(const Tensor& x, Mode) const;
+  const RouterPlan& plan() const { return plan_; }
+
+ private:
+  RouterPlan plan_;
+  Linear linear_;
+};
+
+struct MoeConfig {
+  MoeSpec spec{};
+  RouterConfig router{};
+  LazyWeight gate{}, up, down;  // stacked [experts * hidden, dim] twice, [experts * dim, hidden]
+  LazyWeight gate_bias{}, up_bias{}, down_bias{};  // [experts, hidden] twice, [experts, dim]
+  std::optional<MlpConfig> shared{};
+  LazyWeight shared_gate{};     // [1, dim]
+  ModuleName name{};
+};
+struct MoePlan {
+  MoeSpec spec{};
+  RouterPlan router;
+  LazyWeight gate, up, down, gate_bias, up_bias, down_bias;
+  DataType gate_dtype = DataType::bf16, up_dtype = DataType::bf16, down_dtype = DataType::bf16;
+  std::optional<MlpPlan> shared;
+  std::optional<LinearPlan> shared_gate;
+  ModuleName name;
+  bool operator==(const MoePlan&) const = default;
+};
+MoePlan resolve(const MoeConfig&, const Target&);
+void print(const MoePlan&, PlanText&);
+
+class Moe {
+ public:
+  static Moe from_config(const MoeConfig&, const Target& = {}, const Home& = {});
+  Moe(MoePlan, const Home&);
+  Tensor prefill(const Tensor& x) const { return forward(x, Mode::prefill); }  // [1, 1, tokens, dim]
+  Tensor decode(const Tensor& x) const { return forward(x, Mode::decode); }
+  Tensor forward(const Tensor& x, Mode) const;
+  const MoePlan& plan() const { return plan_; }
+
+ private:
+  MoePlan plan_;
+  Router router_;
+  std::optional<Mlp> shared_;
+  std::optional<Linear> shared_gate_;
+};
+
+}  // namespace ttt::inline v2

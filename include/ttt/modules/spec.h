@@ -1,0 +1,98 @@
+// What single modules compute: the leaves of a ModelSpec (model/spec.h). Mathematics only.
+//
+// Absent means "as in a plain pre-norm decoder with RMS norms, full rotary embeddings and a gated SiLU MLP". A field enters only if two
+// families need it, it is orthogonal, a module-level golden covers it, and absent changes nothing (docs/architecture.md).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ttt/ops/op_call.h"
+
+namespace ttt::inline v2 {
+
+enum class NormKind : std::uint8_t { rms, layer };
+struct NormSpec {
+  NormKind kind = NormKind::rms;
+  float eps = 1e-5f;
+  bool weight = true;  // false: no learned scale
+  bool bias = false;
+  bool operator==(const NormSpec&) const = default;
+};
+
+enum class RopeScalingKind : std::uint8_t { none, linear, dynamic, llama3, yarn, longrope };
+struct RopeScaling {
+  RopeScalingKind kind = RopeScalingKind::none;
+  float factor = 1;
+  int original_max_positions = 0;                // llama3, yarn, longrope
+  float low_freq_factor = 1, high_freq_factor = 4;  // llama3
+  float beta_fast = 32, beta_slow = 1;           // yarn (Peng et al. 2023)
+  std::optional<float> attention_factor{};       // yarn, longrope: multiplies cos and sin; unset: derived as the reference does
+  float mscale = 0, mscale_all_dim = 0;          // yarn as in multi-head latent attention; 0: unused
+  bool truncate = true;                          // yarn: correction range rounded to whole dimensions
+  std::vector<float> short_factor{}, long_factor{};  // longrope, one per frequency
+  bool operator==(const RopeScaling&) const = default;
+};
+// Rotary position embedding (Su et al. 2021).
+struct RopeSpec {
+  float theta = 10000;
+  int rotary_dim = 0;        // dimensions of a head that rotate; 0: all
+  bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rotary_dim/2)
+  int max_positions = 0;     // where dynamic scaling begins
+  RopeScaling scaling{};
+  bool operator==(const RopeSpec&) const = default;
+};
+
+enum class QkNorm : std::uint8_t { none, per_head, full_width };
+struct AttentionSpec {
+  int heads = 0, kv_heads = 0, head_dim = 0;
+  bool qkv_bias = false, out_bias = false;
+  QkNorm qk_norm = QkNorm::none;
+  NormSpec qk_norm_spec{};             // when qk_norm is set
+  bool qk_norm_after_rope = false;
+  std::optional<RopeSpec> rope{};      // unset: no rotation in this layer
+  std::optional<int> window{};         // keys that a query sees, itself included; unset: all
+  std::optional<int> chunk{};          // attention within chunks of absolute positions; unset: none
+  std::optional<float> scale{};        // of q.k; unset: head_dim^-1/2
+  std::optional<float> softcap{};      // s -> c tanh(s / c); unset: none
+  std::optional<float> clip_qkv{};     // clamps q, k and v; unset: none
+  bool sinks = false;                  // one learned logit per head that takes part in the softmax
+  bool alibi = false;                  // linear position biases (Press et al. 2022)
+  bool operator==(const AttentionSpec&) const = default;
+};
+
+struct MlpSpec {
+  int hidden = 0;
+  Activation act{UnaryOp::silu};
+  bool gated = true;  // act(gate x) * (up x); false: act(up x)
+  bool bias = false;
+  bool operator==(const MlpSpec&) const = default;
+};
+
+enum class RouterScore : std::uint8_t { softmax, sigmoid };
+enum class RouterOrder : std::uint8_t { score_then_top_k, top_k_then_score };
+struct RouterSpec {
+  RouterScore score = RouterScore::softmax;
+  RouterOrder order = RouterOrder::score_then_top_k;
+  bool renormalize = false;       // the chosen scores are divided by their sum
+  float renormalize_eps = 0;      // added to that sum
+  float scale = 1;                // multiplies the chosen scores
+  bool bias = false;              // of the router's linear
+  bool correction_bias = false;   // added to the scores for the choice only
+  int groups = 1, top_groups = 1; // experts are chosen among the best groups
+  int group_score_top = 2;        // a group's score: the sum of its so many best (1: the best)
+  bool operator==(const RouterSpec&) const = default;
+};
+struct MoeSpec {
+  int experts = 0, top_k = 0, hidden = 0;
+  RouterSpec router{};
+  Activation act{UnaryOp::silu};
+  bool gated = true, bias = false;
+  std::optional<MlpSpec> shared{};  // an MLP that every token passes
+  bool shared_gate = false;         // whose result is multiplied by sigmoid(w x)
+  bool operator==(const MoeSpec&) const = default;
+};
+
+}  // namespace ttt::inline v2
