@@ -17,13 +17,16 @@ namespace ttt::inline v2 {
 
 // The rows of one step. `sequences` of them, each with its own new tokens; any mix of prefill and decode.
 struct Batch {
-  std::span<const std::int32_t> tokens;        // [total] new token ids of all sequences, one after the other
-  std::span<const std::int32_t> row_begin;     // [sequences + 1] where each begins in `tokens`; the last is total
-  std::span<const std::int32_t> context;       // [sequences] tokens already in the cache
-  std::span<const std::int32_t> block_tables;  // [sequences, width] blocks of each sequence, in order; -1 beyond its last
+  std::span<const std::int32_t> tokens;  // [total] new token ids of all sequences, one after the other
+  std::span<const std::int32_t>
+      row_begin;                          // [sequences + 1] where each begins in `tokens`; the last is total
+  std::span<const std::int32_t> context;  // [sequences] tokens already in the cache
+  std::span<const std::int32_t>
+      block_tables;  // [sequences, width] blocks of each sequence, in order; -1 beyond its last
   std::int32_t table_width = 0;
-  std::span<const std::int32_t> slots;         // [sequences] slot of recurrent state
-  std::span<const std::int32_t> logit_rows;    // [wanted] indices into `tokens` whose logits are wanted, ascending
+  std::span<const std::int32_t> slots;  // [sequences] slot of recurrent state
+  std::span<const std::int32_t>
+      logit_rows;  // [wanted] indices into `tokens` whose logits are wanted, ascending
 
   std::size_t sequences() const { return context.size(); }
 };
@@ -34,9 +37,9 @@ struct StepOutput {
 };
 
 struct KvGeometry {
-  std::int64_t blocks = 0;       // of block_size positions each, for all sequences together
+  std::int64_t blocks = 0;  // of block_size positions each, for all sequences together
   std::int64_t block_size = 32;
-  std::int64_t slots = 1;        // sequences that exist at the same time
+  std::int64_t slots = 1;  // sequences that exist at the same time
 };
 
 // What one layer's cache holds, for whoever plans memory (vLLM's KV cache spec, ttt inspect memory).
@@ -49,10 +52,10 @@ struct KvLayerSpec {
 };
 
 struct Capabilities {
-  bool prefix_reuse = true;        // false with recurrent state: a prefix's state can not be shared
-  bool speculation = true;         // false with recurrent state: tokens can not be taken back
+  bool prefix_reuse = true;  // false with recurrent state: a prefix's state can not be shared
+  bool speculation = true;   // false with recurrent state: tokens can not be taken back
   bool chunked_prefill = true;
-  bool mixed_step = true;          // false: the driver sends prefill and decode rows in steps of their own
+  bool mixed_step = true;  // false: the driver sends prefill and decode rows in steps of their own
 };
 
 class CausalLM {
@@ -68,8 +71,8 @@ class CausalLM {
   virtual Capabilities capabilities() const = 0;
   virtual std::vector<KvLayerSpec> kv_layers() const = 0;
   virtual std::unique_ptr<State> allocate(const KvGeometry&) const = 0;
-  // Runs the rows and returns the logits of those that want them. Errors: a batch that contradicts itself or the state's geometry
-  // (the message names the sequence). Not thread-safe for one state.
+  // Runs the rows and returns the logits of those that want them. Errors: a batch that contradicts itself or
+  // the state's geometry (the message names the sequence). Not thread-safe for one state.
   virtual StepOutput step(const Batch&, State&) const = 0;
   // Materialises every weight now instead of at first use. progress(done, total) in bytes may be empty.
   virtual void load_weights(const std::function<void(std::size_t, std::size_t)>& progress = {}) const = 0;

@@ -1,7 +1,7 @@
 // ModelSpec: what a network computes. Mathematics only: no dtype, device, grid, file or tokenizer.
 //
-// A tree of small orthogonal structs, one LayerSpec per layer; the leaves are in modules/spec.h. What no field says is a custom module
-// in the model's own folder.
+// A tree of small orthogonal structs, one LayerSpec per layer; the leaves are in modules/spec.h. What no
+// field says is a custom module in the model's own folder.
 #pragma once
 
 #include <cstdint>
@@ -27,15 +27,16 @@ struct WeightSlot {
   bool operator==(const WeightSlot&) const = default;
 };
 
-// State that a mixer keeps per sequence beside or in place of a KV cache: `elements` numbers, float32, zero at context 0.
+// State that a mixer keeps per sequence beside or in place of a KV cache: `elements` numbers, float32, zero
+// at context 0.
 struct StateSlot {
   std::string name;
   std::int64_t elements = 0;
   bool operator==(const StateSlot&) const = default;
 };
 
-// The open end: a module of the model's own, by the name under which its library provides it. Its weights' names are relative to the
-// module ("in_proj" is layers.3.attn.in_proj).
+// The open end: a module of the model's own, by the name under which its library provides it. Its weights'
+// names are relative to the module ("in_proj" is layers.3.attn.in_proj).
 struct CustomSpec {
   std::string name;
   std::string parameters = "{}";  // JSON object
@@ -82,7 +83,7 @@ struct ModelSpec {
   bool final_norm = true;
   bool tied_embeddings = false;
   bool lm_head_bias = false;
-  float embed_scale = 1, logit_scale = 1;   // both multiply
+  float embed_scale = 1, logit_scale = 1;  // both multiply
   std::optional<float> logit_softcap{};
   std::vector<LayerSpec> layers{};
   bool operator==(const ModelSpec&) const = default;
@@ -93,7 +94,8 @@ std::vector<WeightSlot> weight_slots(const ModelSpec&);
 // Error that names the field when a value is out of range or two contradict each other.
 void validate(const ModelSpec&);
 
-// One JSON object; fields at their default are left out. parse_spec: Error names an unknown or ill-typed field.
+// One JSON object; fields at their default are left out. parse_spec: Error names an unknown or ill-typed
+// field.
 std::string to_json(const ModelSpec&, int indent = 2);
 ModelSpec parse_spec(std::string_view json);
 

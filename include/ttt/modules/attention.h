@@ -1,6 +1,8 @@
 // Attention over a paged KV cache:
-//   q, k, v = split(x W_qkv + b);  q, k = rope(norm(q)), rope(norm(k));  y = concat_heads(softmax(scale q k^T + mask) v) W_o + b_o
-// Multi-head, grouped-query and multi-query; windows, chunks, sinks, soft caps, biases and norms as the spec says.
+//   q, k, v = split(x W_qkv + b);  q, k = rope(norm(q)), rope(norm(k));  y = concat_heads(softmax(scale q k^T
+//   + mask) v) W_o + b_o
+// Multi-head, grouped-query and multi-query; windows, chunks, sinks, soft caps, biases and norms as the spec
+// says.
 #pragma once
 
 #include "ttt/modules/linear.h"
@@ -12,19 +14,19 @@ namespace ttt::inline v2 {
 
 struct AttentionConfig {
   AttentionSpec spec{};
-  LazyWeight q, k, v;   // [heads * head_dim, dim], [kv_heads * head_dim, dim] twice
-  LazyWeight o;         // [dim, heads * head_dim]
+  LazyWeight q, k, v;  // [heads * head_dim, dim], [kv_heads * head_dim, dim] twice
+  LazyWeight o;        // [dim, heads * head_dim]
   LazyWeight q_bias{}, k_bias{}, v_bias{}, o_bias{};
-  LazyWeight q_norm{}, k_norm{};            // [1, head_dim] or, full width, [1, heads * head_dim]
+  LazyWeight q_norm{}, k_norm{};  // [1, head_dim] or, full width, [1, heads * head_dim]
   LazyWeight q_norm_bias{}, k_norm_bias{};
-  LazyWeight sinks{};                       // [1, heads]
+  LazyWeight sinks{};  // [1, heads]
   ModuleName name{};
 };
 
 struct AttentionPlan {
   AttentionSpec spec{};
   ModuleName name;
-  LinearPlan qkv, o;            // q, k and v in one matrix
+  LinearPlan qkv, o;  // q, k and v in one matrix
   std::optional<RmsNormPlan> q_norm, k_norm;
   std::optional<LayerNormPlan> q_layer_norm, k_layer_norm;
   std::optional<RopePlan> rope;
@@ -37,19 +39,22 @@ struct AttentionPlan {
   bool operator==(const AttentionPlan&) const = default;
 };
 AttentionPlan resolve(const AttentionConfig&, const Target&);
-void print(const AttentionPlan&, PlanText&);
+void print(const AttentionPlan&, PlanRows&);
 
-// Slopes of ALiBi for any number of heads (Press et al. 2022; the published code's rule for counts that are no power of two).
+// Slopes of ALiBi for any number of heads (Press et al. 2022; the published code's rule for counts that are
+// no power of two).
 std::vector<float> alibi_slopes(int heads);
 
 class Attention {
  public:
   // Multi-head attention with rotary embeddings; `spec` says the heads.
-  Attention(const AttentionSpec& spec, LazyWeight q, LazyWeight k, LazyWeight v, LazyWeight o, const Target& target = {}, const Home& home = {});
+  Attention(const AttentionSpec& spec, LazyWeight q, LazyWeight k, LazyWeight v, LazyWeight o,
+            const Target& target = {}, const Home& home = {});
   static Attention from_config(const AttentionConfig&, const Target& = {}, const Home& = {});
   Attention(AttentionPlan, const Home&);
 
-  // x [1, 1, tokens, dim], all rows of the step of one kind; writes their keys and values into the step's cache of this layer.
+  // x [1, 1, tokens, dim], all rows of the step of one kind; writes their keys and values into the step's
+  // cache of this layer.
   Tensor prefill(const Tensor& x, const Step& step) const;
   Tensor decode(const Tensor& x, const Step& step) const;
   // Any mix of rows.

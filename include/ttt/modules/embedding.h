@@ -19,7 +19,7 @@ struct EmbeddingPlan {
   bool operator==(const EmbeddingPlan&) const = default;
 };
 EmbeddingPlan resolve(const EmbeddingConfig&, const Target&);
-void print(const EmbeddingPlan&, PlanText&);
+void print(const EmbeddingPlan&, PlanRows&);
 
 class Embedding {
  public:

@@ -9,9 +9,9 @@ struct LinearConfig {
   LazyWeight weight;  // as stored [out, in]
   LazyWeight bias{};  // [1, out]; unset: none
   ModuleName name{};
-  std::optional<Activation> activation{};       // unset: none
-  std::optional<DataType> dtype{};              // of the weight; unset: the target's rows
-  std::optional<DataType> out_dtype{};          // unset: the activations'
+  std::optional<Activation> activation{};  // unset: none
+  std::optional<DataType> dtype{};         // of the weight; unset: the target's rows
+  std::optional<DataType> out_dtype{};     // unset: the activations'
 };
 
 struct LinearPlan {
@@ -29,7 +29,7 @@ struct LinearPlan {
 };
 
 LinearPlan resolve(const LinearConfig&, const Target&);
-void print(const LinearPlan&, PlanText&);
+void print(const LinearPlan&, PlanRows&);
 
 class Linear {
  public:
@@ -37,7 +37,9 @@ class Linear {
   static Linear from_config(const LinearConfig&, const Target& = {}, const Home& = {});
   Linear(LinearPlan, const Home&);
 
-  Tensor prefill(const Tensor& x) const { return forward(x, Mode::prefill); }  // [1, 1, tokens, in] -> [1, 1, tokens, out]
+  Tensor prefill(const Tensor& x) const {
+    return forward(x, Mode::prefill);
+  }  // [1, 1, tokens, in] -> [1, 1, tokens, out]
   Tensor decode(const Tensor& x) const { return forward(x, Mode::decode); }
   Tensor forward(const Tensor& x, Mode) const;
   const LinearPlan& plan() const { return plan_; }

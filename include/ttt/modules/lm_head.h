@@ -19,7 +19,7 @@ struct LmHeadPlan {
   bool operator==(const LmHeadPlan&) const = default;
 };
 LmHeadPlan resolve(const LmHeadConfig&, const Target&);
-void print(const LmHeadPlan&, PlanText&);
+void print(const LmHeadPlan&, PlanRows&);
 
 class LmHead {
  public:

@@ -20,7 +20,7 @@ struct MlpPlan {
   bool operator==(const MlpPlan&) const = default;
 };
 MlpPlan resolve(const MlpConfig&, const Target&);
-void print(const MlpPlan&, PlanText&);
+void print(const MlpPlan&, PlanRows&);
 
 class Mlp {
  public:

@@ -23,9 +23,10 @@ struct RouterPlan {
   bool operator==(const RouterPlan&) const = default;
 };
 RouterPlan resolve(const RouterConfig&, const Target&);
-void print(const RouterPlan&, PlanText&);
+void print(const RouterPlan&, PlanRows&);
 
-// Chooses top_k experts for every token, and their weights. The choice is made in float32, as the references do.
+// Chooses top_k experts for every token, and their weights. The choice is made in float32, as the references
+// do.
 class Router {
  public:
   static Router from_config(const RouterConfig&, const Target& = {}, const Home& = {});
@@ -48,7 +49,7 @@ struct MoeConfig {
   LazyWeight gate{}, up, down;  // stacked [experts * hidden, dim] twice, [experts * dim, hidden]
   LazyWeight gate_bias{}, up_bias{}, down_bias{};  // [experts, hidden] twice, [experts, dim]
   std::optional<MlpConfig> shared{};
-  LazyWeight shared_gate{};     // [1, dim]
+  LazyWeight shared_gate{};  // [1, dim]
   ModuleName name{};
 };
 struct MoePlan {
@@ -62,7 +63,7 @@ struct MoePlan {
   bool operator==(const MoePlan&) const = default;
 };
 MoePlan resolve(const MoeConfig&, const Target&);
-void print(const MoePlan&, PlanText&);
+void print(const MoePlan&, PlanRows&);
 
 class Moe {
  public:

@@ -18,7 +18,7 @@ struct RmsNormPlan {
   bool operator==(const RmsNormPlan&) const = default;
 };
 RmsNormPlan resolve(const RmsNormConfig&, const Target&);
-void print(const RmsNormPlan&, PlanText&);
+void print(const RmsNormPlan&, PlanRows&);
 
 class RmsNorm {
  public:
@@ -48,11 +48,12 @@ struct LayerNormPlan {
   bool operator==(const LayerNormPlan&) const = default;
 };
 LayerNormPlan resolve(const LayerNormConfig&, const Target&);
-void print(const LayerNormPlan&, PlanText&);
+void print(const LayerNormPlan&, PlanRows&);
 
 class LayerNorm {
  public:
-  explicit LayerNorm(LazyWeight weight, LazyWeight bias = {}, float eps = 1e-5f, const Target& target = {}, const Home& home = {});
+  explicit LayerNorm(LazyWeight weight, LazyWeight bias = {}, float eps = 1e-5f, const Target& target = {},
+                     const Home& home = {});
   static LayerNorm from_config(const LayerNormConfig&, const Target& = {}, const Home& = {});
   LayerNorm(LayerNormPlan, const Home&);
   Tensor prefill(const Tensor& x) const { return forward(x); }

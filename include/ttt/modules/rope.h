@@ -1,12 +1,13 @@
-// Rotary position embedding: pairs of a head's dimensions rotate by position * theta^(-2i / rotary_dim) (Su et al. 2021).
+// Rotary position embedding: pairs of a head's dimensions rotate by position * theta^(-2i / rotary_dim) (Su
+// et al. 2021).
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "ttt/modules/spec.h"
 #include "ttt/modules/module.h"
+#include "ttt/modules/spec.h"
 
 namespace ttt::inline v2 {
 
@@ -16,7 +17,7 @@ struct RopeConfig {
   ModuleName name{};
 };
 struct RopePlan {
-  RopeSpec spec{};      // rotary_dim is filled in
+  RopeSpec spec{};  // rotary_dim is filled in
   ModuleName name;
   std::vector<float> inv_freq;       // [rotary_dim / 2] for a sequence within the original length
   std::vector<float> long_inv_freq;  // longrope: beyond it; else empty
@@ -26,7 +27,7 @@ struct RopePlan {
 };
 // The frequencies follow transformers' rope initialisation functions, in float32.
 RopePlan resolve(const RopeConfig&, const Target&);
-void print(const RopePlan&, PlanText&);
+void print(const RopePlan&, PlanRows&);
 
 class Rope {
  public:

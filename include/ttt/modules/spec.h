@@ -1,7 +1,8 @@
 // What single modules compute: the leaves of a ModelSpec (model/spec.h). Mathematics only.
 //
-// Absent means "as in a plain pre-norm decoder with RMS norms, full rotary embeddings and a gated SiLU MLP". A field enters only if two
-// families need it, it is orthogonal, a module-level golden covers it, and absent changes nothing (docs/architecture.md).
+// Absent means "as in a plain pre-norm decoder with RMS norms, full rotary embeddings and a gated SiLU MLP".
+// A field enters only if two families need it, it is orthogonal, a module-level golden covers it, and absent
+// changes nothing (docs/architecture.md).
 #pragma once
 
 #include <cstdint>
@@ -26,12 +27,13 @@ enum class RopeScalingKind : std::uint8_t { none, linear, dynamic, llama3, yarn,
 struct RopeScaling {
   RopeScalingKind kind = RopeScalingKind::none;
   float factor = 1;
-  int original_max_positions = 0;                // llama3, yarn, longrope
+  int original_max_positions = 0;                   // llama3, yarn, longrope
   float low_freq_factor = 1, high_freq_factor = 4;  // llama3
-  float beta_fast = 32, beta_slow = 1;           // yarn (Peng et al. 2023)
-  std::optional<float> attention_factor{};       // yarn, longrope: multiplies cos and sin; unset: derived as the reference does
-  float mscale = 0, mscale_all_dim = 0;          // yarn as in multi-head latent attention; 0: unused
-  bool truncate = true;                          // yarn: correction range rounded to whole dimensions
+  float beta_fast = 32, beta_slow = 1;              // yarn (Peng et al. 2023)
+  std::optional<float>
+      attention_factor{};  // yarn, longrope: multiplies cos and sin; unset: derived as the reference does
+  float mscale = 0, mscale_all_dim = 0;              // yarn as in multi-head latent attention; 0: unused
+  bool truncate = true;                              // yarn: correction range rounded to whole dimensions
   std::vector<float> short_factor{}, long_factor{};  // longrope, one per frequency
   bool operator==(const RopeScaling&) const = default;
 };
@@ -50,16 +52,16 @@ struct AttentionSpec {
   int heads = 0, kv_heads = 0, head_dim = 0;
   bool qkv_bias = false, out_bias = false;
   QkNorm qk_norm = QkNorm::none;
-  NormSpec qk_norm_spec{};             // when qk_norm is set
+  NormSpec qk_norm_spec{};  // when qk_norm is set
   bool qk_norm_after_rope = false;
-  std::optional<RopeSpec> rope{};      // unset: no rotation in this layer
-  std::optional<int> window{};         // keys that a query sees, itself included; unset: all
-  std::optional<int> chunk{};          // attention within chunks of absolute positions; unset: none
-  std::optional<float> scale{};        // of q.k; unset: head_dim^-1/2
-  std::optional<float> softcap{};      // s -> c tanh(s / c); unset: none
-  std::optional<float> clip_qkv{};     // clamps q, k and v; unset: none
-  bool sinks = false;                  // one learned logit per head that takes part in the softmax
-  bool alibi = false;                  // linear position biases (Press et al. 2022)
+  std::optional<RopeSpec> rope{};   // unset: no rotation in this layer
+  std::optional<int> window{};      // keys that a query sees, itself included; unset: all
+  std::optional<int> chunk{};       // attention within chunks of absolute positions; unset: none
+  std::optional<float> scale{};     // of q.k; unset: head_dim^-1/2
+  std::optional<float> softcap{};   // s -> c tanh(s / c); unset: none
+  std::optional<float> clip_qkv{};  // clamps q, k and v; unset: none
+  bool sinks = false;               // one learned logit per head that takes part in the softmax
+  bool alibi = false;               // linear position biases (Press et al. 2022)
   bool operator==(const AttentionSpec&) const = default;
 };
 
@@ -76,13 +78,13 @@ enum class RouterOrder : std::uint8_t { score_then_top_k, top_k_then_score };
 struct RouterSpec {
   RouterScore score = RouterScore::softmax;
   RouterOrder order = RouterOrder::score_then_top_k;
-  bool renormalize = false;       // the chosen scores are divided by their sum
-  float renormalize_eps = 0;      // added to that sum
-  float scale = 1;                // multiplies the chosen scores
-  bool bias = false;              // of the router's linear
-  bool correction_bias = false;   // added to the scores for the choice only
-  int groups = 1, top_groups = 1; // experts are chosen among the best groups
-  int group_score_top = 2;        // a group's score: the sum of its so many best (1: the best)
+  bool renormalize = false;        // the chosen scores are divided by their sum
+  float renormalize_eps = 0;       // added to that sum
+  float scale = 1;                 // multiplies the chosen scores
+  bool bias = false;               // of the router's linear
+  bool correction_bias = false;    // added to the scores for the choice only
+  int groups = 1, top_groups = 1;  // experts are chosen among the best groups
+  int group_score_top = 2;         // a group's score: the sum of its so many best (1: the best)
   bool operator==(const RouterSpec&) const = default;
 };
 struct MoeSpec {

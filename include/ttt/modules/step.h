@@ -1,4 +1,5 @@
-// What a mixer sees of a step: which rows belong to which sequence, their positions, and the state that the sequences keep.
+// What a mixer sees of a step: which rows belong to which sequence, their positions, and the state that the
+// sequences keep.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,8 @@ struct KvCache {
   Tensor v;  // [blocks, kv_heads, block_size, v_head_dim]
 };
 
-// Storage of all sequences: paged KV caches and recurrent state, one entry per (layer, iteration). The caller of
-// CausalLM::step owns the block tables and slots; this owns the memory.
+// Storage of all sequences: paged KV caches and recurrent state, one entry per (layer, iteration). The caller
+// of CausalLM::step owns the block tables and slots; this owns the memory.
 class State {
  public:
   using Key = std::pair<int, int>;  // layer, iteration (0 unless the network runs a layer more than once)
@@ -44,21 +45,22 @@ struct SequenceRows {
   std::int64_t page_row = 0;          // of the page table
 };
 
-// One forward of the network over `tokens` rows of any sequences. Rows are ordered: first the sequences that bring one token
-// (decode), then those that bring more (prefill), so that each kind is one range.
+// One forward of the network over `tokens` rows of any sequences. Rows are ordered: first the sequences that
+// bring one token (decode), then those that bring more (prefill), so that each kind is one range.
 struct Step {
-  Mode mode = Mode::prefill;     // decode when every sequence brings one token: picks the plan of token-wise modules
+  Mode mode =
+      Mode::prefill;  // decode when every sequence brings one token: picks the plan of token-wise modules
   std::int64_t tokens = 0;
-  std::int64_t decode_rows = 0;  // rows [0, decode_rows) are one sequence each
+  std::int64_t decode_rows = 0;           // rows [0, decode_rows) are one sequence each
   std::vector<SequenceRows> sequences{};  // all of them; the first decode_rows have count 1
-  Tensor ids;                    // [1, 1, 1, tokens] u32
+  Tensor ids;                             // [1, 1, 1, tokens] u32
   std::vector<std::int32_t> positions{};  // absolute position of every row
-  Tensor decode_positions;       // [decode_rows] i32; undefined without decode rows
-  Tensor page_table;             // [sequences, width] i32; undefined when no module has a KV cache
+  Tensor decode_positions;                // [decode_rows] i32; undefined without decode rows
+  Tensor page_table;                      // [sequences, width] i32; undefined when no module has a KV cache
   State* state = nullptr;
   Backend* device = nullptr;
-  int iteration = 0;             // of a layer that runs more than once
-  Tensor embedding;              // what the first layer got
+  int iteration = 0;  // of a layer that runs more than once
+  Tensor embedding;   // what the first layer got
   // Values that layers pass to later layers, by name.
   mutable std::map<std::string, Tensor> slots{};
   // cos and sin rows of this step by the rotary module's key; filled on first use.

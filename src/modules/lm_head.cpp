@@ -1,0 +1,42 @@
+#include "ttt/modules/lm_head.h"
+
+#include "modules/print.h"
+
+namespace ttt::inline v2 {
+
+LmHeadPlan resolve(const LmHeadConfig& config, const Target& target) {
+  return {
+      .linear = resolve(
+          LinearConfig{
+              .weight = config.weight, .bias = config.bias, .name = config.name, .out_dtype = DataType::f32},
+          target),
+      .scale = config.scale.value_or(1.0f),
+      .softcap = config.softcap};
+}
+
+void print(const LmHeadPlan& plan, PlanRows& rows) {
+  print(plan.linear, rows);
+  if (plan.scale != 1) row(rows, plan.linear.name, "scale", text(plan.scale));
+  if (plan.softcap) row(rows, plan.linear.name, "softcap", text(*plan.softcap));
+}
+
+LmHead::LmHead(LmHeadPlan plan, const Home& home) : plan_(std::move(plan)), linear_(plan_.linear, home) {}
+LmHead::LmHead(LazyWeight weight, const Target& target, const Home& home)
+    : LmHead(resolve(LmHeadConfig{.weight = std::move(weight)}, target), home) {}
+LmHead LmHead::from_config(const LmHeadConfig& config, const Target& target, const Home& home) {
+  return LmHead(resolve(config, target), home);
+}
+
+Tensor LmHead::operator()(const Tensor& x, Mode mode) const {
+  Tensor logits = linear_.forward(x, mode);
+  if (plan_.scale != 1) logits = ops::mul(std::move(logits), plan_.scale);
+  if (plan_.softcap) {
+    const float cap = *plan_.softcap;
+    logits = ops::mul(std::move(logits), 1 / cap);
+    logits = ops::unary(std::move(logits), {UnaryOp::tanh});
+    logits = ops::mul(std::move(logits), cap);
+  }
+  return logits;
+}
+
+}  // namespace ttt::inline v2

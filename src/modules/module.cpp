@@ -1,0 +1,28 @@
+#include "ttt/modules/module.h"
+
+namespace ttt::inline v2 {
+
+Backend& Home::backend() const { return device ? *device : *default_device(); }
+
+LazyWeight Home::bind(const LazyWeight& weight, DataType dtype, const MemoryConfig& memory) const {
+  if (!weight) return {};
+  LazyWeight result = weight.bind(backend(), dtype, memory, cache);
+  if (bound) bound->push_back(result);
+  return result;
+}
+
+void tap(const Tensor& x, const ModuleName& module, std::string_view part) {
+  if (!debug::tapping()) [[likely]]
+    return;
+  // The listener gets the layer as a number and the rest of the path as the name.
+  std::string_view name = module.path;
+  if (module.layer >= 0) {
+    const std::string prefix = "layers." + std::to_string(module.layer);
+    if (name.starts_with(prefix)) name.remove_prefix(std::min(name.size(), prefix.size() + 1));
+  }
+  std::string full(name);
+  if (!part.empty()) full += (full.empty() ? "" : ".") + std::string(part);
+  debug::tap(x, full, module.layer);
+}
+
+}  // namespace ttt::inline v2
