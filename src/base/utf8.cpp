@@ -5,8 +5,8 @@ namespace ttt::inline v2::utf8 {
 namespace {
 
 struct Lead {
-  std::size_t length;         // bytes of the whole sequence; 0: not a lead byte
-  unsigned char low, high;    // range of the second byte
+  std::size_t length;       // bytes of the whole sequence; 0: not a lead byte
+  unsigned char low, high;  // range of the second byte
 };
 
 Lead lead(unsigned char byte) {

@@ -10,7 +10,8 @@ namespace ttt::inline v2 {
 class Error : public std::runtime_error {
  public:
   // `what`: what is wrong; `where`: file, tensor, field (may be empty); `fix`: what to change (may be empty).
-  // what() reads "what, where, fix" with the empty parts left out. Untrusted text must pass through printable() first.
+  // what() reads "what, where, fix" with the empty parts left out. Untrusted text must pass through
+  // printable() first.
   explicit Error(std::string_view what, std::string_view where = {}, std::string_view fix = {});
 
   const std::string& problem() const { return problem_; }
@@ -21,10 +22,12 @@ class Error : public std::runtime_error {
   std::string problem_, where_, fix_;
 };
 
-// `text` as it may stand in a message: control characters and invalid UTF-8 escaped as \xNN, cut to `limit` bytes.
+// `text` as it may stand in a message: control characters and invalid UTF-8 escaped as \xNN, cut to `limit`
+// bytes.
 std::string printable(std::string_view text, std::size_t limit = 80);
 
-// The candidate nearest to `name` by edit distance, or "" when none is near enough to be a likely typing mistake.
+// The candidate nearest to `name` by edit distance, or "" when none is near enough to be a likely typing
+// mistake.
 template <class Range>
 std::string nearest(std::string_view name, const Range& candidates);
 

@@ -1,4 +1,5 @@
-// The one seam through which anybody sees intermediates: dumps, statistics, comparison with a reference. Free when nobody listens.
+// The one seam through which anybody sees intermediates: dumps, statistics, comparison with a reference. Free
+// when nobody listens.
 #pragma once
 
 #include <atomic>
@@ -18,7 +19,8 @@ inline bool tapping() { return detail::tap_listening.load(std::memory_order_rela
 
 // Shows a named intermediate to the listener, if there is one. layer -1: not inside a layer.
 inline void tap(const Tensor& x, std::string_view name, int layer = -1) {
-  if (tapping()) [[unlikely]] detail::deliver(x, name, layer);
+  if (tapping()) [[unlikely]]
+    detail::deliver(x, name, layer);
 }
 
 using TapListener = std::function<void(const Tensor&, std::string_view name, int layer)>;

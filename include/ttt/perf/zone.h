@@ -10,7 +10,7 @@
 namespace ttt::inline v2::perf {
 
 struct ZoneRecord {
-  std::string_view name;   // valid during the call only
+  std::string_view name;  // valid during the call only
   int layer = -1;
   std::chrono::steady_clock::time_point begin, end;
   std::uint64_t bytes = 0;  // read and written by the operation, as its operands' sizes say
