@@ -1,4 +1,5 @@
-// From a path to a model that runs: a Hugging Face folder or a GGUF file, a family from the installed model libraries, a device.
+// From a path to a model that runs: a Hugging Face folder or a GGUF file, a family from the installed model
+// libraries, a device.
 #pragma once
 
 #include <filesystem>
@@ -18,18 +19,19 @@ namespace ttt::inline v2 {
 
 struct LoadOptions {
   std::string backend = "cpu";
-  std::string sku;        // empty: the backend's own (cpu, n150)
+  std::string sku;  // empty: the backend's own (cpu, n150)
   Mesh mesh{};
-  std::string precision;  // empty: accuracy for float checkpoints, bfp8_b for quantised GGUF files
+  std::string precision;            // empty: accuracy for float checkpoints, bfp8_b for quantised GGUF files
   std::filesystem::path overrides;  // JSON rows that go on top; empty: none
   int threads = 0;
   bool deterministic = false;
-  std::optional<std::filesystem::path> cache{};       // of converted weights; unset: WeightCache::default_folder(); empty: none
+  std::optional<std::filesystem::path>
+      cache{};  // of converted weights; unset: WeightCache::default_folder(); empty: none
   std::vector<std::filesystem::path> model_libraries{};  // besides the installed ones and $TTT_MODELS
 };
 
-// What a checkpoint says about generating: generation_config.json or the GGUF metadata. Ids that end an answer, and sampling values
-// where it gives any.
+// What a checkpoint says about generating: generation_config.json or the GGUF metadata. Ids that end an
+// answer, and sampling values where it gives any.
 struct GenerationDefaults {
   std::vector<std::int32_t> eos_ids{};
   std::optional<float> temperature{}, top_p{}, min_p{}, repetition_penalty{};
@@ -37,21 +39,23 @@ struct GenerationDefaults {
 };
 
 struct LoadedModel {
-  std::shared_ptr<Backend> device;            // outlives the model
+  std::shared_ptr<Backend> device;  // outlives the model
   std::unique_ptr<CausalLM> model;
-  std::optional<Tokenizer> tokenizer{};       // unset: the checkpoint has none (a golden)
+  std::optional<Tokenizer> tokenizer{};  // unset: the checkpoint has none (a golden)
   std::optional<ChatTemplate> chat_template{};
   GenerationDefaults generation{};
-  std::string architecture;                   // as in config.json
-  std::string family;                         // the model file that describes it
-  std::filesystem::path library;              // and the library it came from
-  std::vector<std::string> unread_keys{};     // of config.json: most ports go wrong by silence there
+  std::string architecture;                // as in config.json
+  std::string family;                      // the model file that describes it
+  std::filesystem::path library;           // and the library it came from
+  std::vector<std::string> unread_keys{};  // of config.json: most ports go wrong by silence there
 };
 
-// Error: no such path, no family for the architecture (names the known ones and the nearest), weights that do not fit, ...
+// Error: no such path, no family for the architecture (names the known ones and the nearest), weights that do
+// not fit, ...
 LoadedModel load(const std::filesystem::path&, const LoadOptions& = {});
 
-// Spec and weight map of a checkpoint without touching a weight or a device. The path may hold nothing but a config.json.
+// Spec and weight map of a checkpoint without touching a weight or a device. The path may hold nothing but a
+// config.json.
 struct Description {
   ModelSpec spec;
   std::string architecture, family;
@@ -63,9 +67,9 @@ Description describe(const std::filesystem::path&, const LoadOptions& = {});
 
 // The families that the given and the installed libraries provide.
 struct FamilyInfo {
-  std::string name;                          // "the_file"
-  std::vector<std::string> architectures;    // of config.json
-  std::vector<std::string> gguf;             // general.architecture
+  std::string name;                        // "the_file"
+  std::vector<std::string> architectures;  // of config.json
+  std::vector<std::string> gguf;           // general.architecture
   std::filesystem::path library;
 };
 std::vector<FamilyInfo> families(const std::vector<std::filesystem::path>& model_libraries = {});

@@ -1,4 +1,5 @@
-// How a kernel is to run on a card, in TTNN's terms. Plain data, chosen by plans; the CPU backend has no use for it.
+// How a kernel is to run on a card, in TTNN's terms. Plain data, chosen by plans; the CPU backend has no use
+// for it.
 #pragma once
 
 #include <optional>
@@ -34,9 +35,9 @@ struct MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig {
   bool operator==(const MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig&) const = default;
 };
 // monostate: TTNN chooses.
-using MatmulProgramConfig =
-    std::variant<std::monostate, MatmulMultiCoreReuseMultiCastProgramConfig, MatmulMultiCoreReuseMultiCast1DProgramConfig,
-                 MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig>;
+using MatmulProgramConfig = std::variant<std::monostate, MatmulMultiCoreReuseMultiCastProgramConfig,
+                                         MatmulMultiCoreReuseMultiCast1DProgramConfig,
+                                         MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig>;
 
 struct SDPAProgramConfig {
   CoreCoord compute_with_storage_grid_size{};

@@ -25,20 +25,20 @@ struct Sku {
   std::string_view name;         // "n150"
   std::string_view description;  // one line for people
   Arch arch = Arch::cpu;
-  Mesh mesh{};                   // devices of the whole system
-  CoreCoord grid{};              // Tensix cores of one device, as a compute grid (x, y)
-  int dram_banks = 0;            // per device
-  std::size_t l1_bytes = 0;      // per core
-  std::size_t dram_bytes = 0;    // per device
-  double dram_bandwidth = 0;     // bytes/s per device
-  double tflops_lofi = 0;        // dense peak of one device at LoFi; HiFi2 is half of it, HiFi4 a quarter
-  int links = 0;                 // Ethernet links to a neighbour of the mesh
-  double link_bandwidth = 0;     // bytes/s per link and direction
+  Mesh mesh{};                 // devices of the whole system
+  CoreCoord grid{};            // Tensix cores of one device, as a compute grid (x, y)
+  int dram_banks = 0;          // per device
+  std::size_t l1_bytes = 0;    // per core
+  std::size_t dram_bytes = 0;  // per device
+  double dram_bandwidth = 0;   // bytes/s per device
+  double tflops_lofi = 0;      // dense peak of one device at LoFi; HiFi2 is half of it, HiFi4 a quarter
+  int links = 0;               // Ethernet links to a neighbour of the mesh
+  double link_bandwidth = 0;   // bytes/s per link and direction
   bool operator==(const Sku&) const = default;
 };
 
-std::string to_string(const Mesh&);          // "2x4"
-Mesh parse_mesh(std::string_view);           // Error unless "RxC" with both from 1 to 64
+std::string to_string(const Mesh&);  // "2x4"
+Mesh parse_mesh(std::string_view);   // Error unless "RxC" with both from 1 to 64
 
 namespace hw {
 
@@ -50,9 +50,9 @@ const Sku& p100();
 const Sku& p150();
 const Sku& p150x4();
 const Sku& p150x8();
-const Sku& cpu();                            // the machine that runs this
+const Sku& cpu();  // the machine that runs this
 std::span<const Sku* const> all();
-const Sku& find(std::string_view name);      // Error names the choices
+const Sku& find(std::string_view name);  // Error names the choices
 
 }  // namespace hw
 }  // namespace ttt::inline v2

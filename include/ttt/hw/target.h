@@ -1,4 +1,5 @@
-// Target: what a model is resolved for. Plain data: SKU, mesh, precision, and rows that decide single fields of single modules.
+// Target: what a model is resolved for. Plain data: SKU, mesh, precision, and rows that decide single fields
+// of single modules.
 #pragma once
 
 #include <filesystem>
@@ -13,9 +14,9 @@
 
 namespace ttt::inline v2 {
 
-// One decision: the modules whose path matches `module` ("layers.*.ffn.gate", "lm_head", "*"; '*' matches any characters,
-// "layers.[30:]" and "layers.[0:2]" a range of layers, negative numbers from the end) have `value` in `field`.
-// Fields: weights, kv, activations (dtypes), math_fidelity, memory, program_config.
+// One decision: the modules whose path matches `module` ("layers.*.ffn.gate", "lm_head", "*"; '*' matches any
+// characters, "layers.[30:]" and "layers.[0:2]" a range of layers, negative numbers from the end) have
+// `value` in `field`. Fields: weights, kv, activations (dtypes), math_fidelity, memory, program_config.
 struct Override {
   std::string module, field, value;
   std::string origin;  // "recipe performance", "model", "overrides.json": for messages and `ttt inspect plan`
@@ -24,10 +25,10 @@ struct Override {
 
 struct Target {
   Sku sku = hw::cpu();
-  Mesh mesh{};                      // {1, 1}: one device, no collectives
-  std::string precision = "bf16";   // name of what the rows came from; for people
-  std::vector<Override> rows{};     // later rows win
-  int layers = 0;                   // of the model, for ranges that count from the end; 0: unknown
+  Mesh mesh{};                     // {1, 1}: one device, no collectives
+  std::string precision = "bf16";  // name of what the rows came from; for people
+  std::vector<Override> rows{};    // later rows win
+  int layers = 0;                  // of the model, for ranges that count from the end; 0: unknown
 
   // The value of the last row that matches, or unset.
   std::optional<std::string> find(std::string_view module, std::string_view field) const;
@@ -39,11 +40,13 @@ struct Target {
 
 bool matches(std::string_view pattern, std::string_view module, int layers = 0);
 
-// Names a recipe or one dtype for everything: f32, bf16, bfp8_b, bfp4_b, performance, accuracy (data/recipes).
+// Names a recipe or one dtype for everything: f32, bf16, bfp8_b, bfp4_b, performance, accuracy
+// (data/recipes).
 std::vector<std::string> precision_names();
 // Error when the name is none of these.
 Target make_target(const Sku&, std::string_view precision, Mesh = {});
-// Appends rows of a JSON file: [{"module": .., "field": .., "value": ..}, ..]. Error names the row and the field.
+// Appends rows of a JSON file: [{"module": .., "field": .., "value": ..}, ..]. Error names the row and the
+// field.
 void add_overrides(Target&, const std::filesystem::path&);
 // The same from text; `origin` is for messages.
 void add_overrides(Target&, std::string_view json, std::string_view origin);

@@ -1,5 +1,5 @@
-// OpCall: one operation with its operands, attributes and results. Every op of ops.h becomes one, and goes through the single
-// seam Backend::run(); capture, profiling and the hunt for NaNs sit there.
+// OpCall: one operation with its operands, attributes and results. Every op of ops.h becomes one, and goes
+// through the single seam Backend::run(); capture, profiling and the hunt for NaNs sit there.
 #pragma once
 
 #include <array>
@@ -14,22 +14,75 @@ namespace ttt::inline v2 {
 
 // Operand order of each op stands in ops.h; absent optional operands are undefined tensors.
 enum class OpKind : std::uint8_t {
-  linear, matmul, sparse_matmul,
-  rms_norm, layer_norm, softmax,
-  embedding, rotary_embedding,
-  scaled_dot_product_attention, chunked_scaled_dot_product_attention, paged_scaled_dot_product_attention_decode,
-  paged_update_cache, paged_fill_cache,
-  nlp_create_qkv_heads, nlp_concat_heads,
-  binary, unary, ternary, reduce, topk, argmax, gather, scatter,
-  concat, slice, pad, permute, repeat, typecast, to_contiguous,
-  all_gather, reduce_scatter, all_reduce,
+  linear,
+  matmul,
+  sparse_matmul,
+  rms_norm,
+  layer_norm,
+  softmax,
+  embedding,
+  rotary_embedding,
+  scaled_dot_product_attention,
+  chunked_scaled_dot_product_attention,
+  paged_scaled_dot_product_attention_decode,
+  paged_update_cache,
+  paged_fill_cache,
+  nlp_create_qkv_heads,
+  nlp_concat_heads,
+  binary,
+  unary,
+  ternary,
+  reduce,
+  topk,
+  argmax,
+  gather,
+  scatter,
+  concat,
+  slice,
+  pad,
+  permute,
+  repeat,
+  typecast,
+  to_contiguous,
+  all_gather,
+  reduce_scatter,
+  all_reduce,
   count_
 };
 std::string_view name(OpKind);  // TTNN's name
 
 enum class UnaryOp : std::uint8_t {
-  identity, silu, gelu, gelu_tanh, relu, relu2, tanh, sigmoid, quick_gelu, softplus, exp, log, sqrt, rsqrt, neg, abs, square,
-  reciprocal, sin, cos, elu, hardswish, xielu, clamp, add_scalar, mul_scalar, pow_scalar, floor, sign, log1p, expm1
+  identity,
+  silu,
+  gelu,
+  gelu_tanh,
+  relu,
+  relu2,
+  tanh,
+  sigmoid,
+  quick_gelu,
+  softplus,
+  exp,
+  log,
+  sqrt,
+  rsqrt,
+  neg,
+  abs,
+  square,
+  reciprocal,
+  sin,
+  cos,
+  elu,
+  hardswish,
+  xielu,
+  clamp,
+  add_scalar,
+  mul_scalar,
+  pow_scalar,
+  floor,
+  sign,
+  log1p,
+  expm1
 };
 std::string_view name(UnaryOp);
 enum class BinaryOp : std::uint8_t { add, subtract, multiply, divide, maximum, minimum, eq, lt, gt, le, ge };
@@ -57,13 +110,13 @@ struct RotaryAttributes {
   bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rotary_dim/2)
 };
 struct AttentionAttributes {
-  float scale = 0;               // multiplies q.k; 0: head_dim^-1/2
+  float scale = 0;  // multiplies q.k; 0: head_dim^-1/2
   bool is_causal = true;
   std::int64_t sliding_window_size = 0;  // a query sees this many latest keys, itself included; 0: all
   std::int64_t chunk_size = 0;           // attention within chunks of absolute positions; 0: none
-  float softcap = 0;             // s -> c tanh(s / c); 0: none
-  std::int64_t chunk_start = 0;  // chunked: absolute position of the first query
-  std::int64_t page_row = 0;     // chunked: row of the page table
+  float softcap = 0;                     // s -> c tanh(s / c); 0: none
+  std::int64_t chunk_start = 0;          // chunked: absolute position of the first query
+  std::int64_t page_row = 0;             // chunked: row of the page table
   SDPAProgramConfig program_config{};
   ComputeKernelConfig compute_kernel_config{};
 };
@@ -81,35 +134,41 @@ struct BinaryAttributes {
 struct UnaryAttributes {
   Activation activation{};
 };
-struct AxisAttributes {  // softmax, reduce, topk, argmax, gather, scatter, concat, slice, pad, permute, repeat, collectives
+struct AxisAttributes {  // softmax, reduce, topk, argmax, gather, scatter, concat, slice, pad, permute,
+                         // repeat, collectives
   int axis = -1;
   ReduceOp reduce = ReduceOp::sum;
   bool keepdim = true;
-  std::int64_t k = 1;                     // topk
-  std::int64_t begin = 0, end = 0;        // slice: range of the axis; pad: elements before and after
-  std::int64_t count = 1;                 // repeat
-  float value = 0;                        // pad
+  std::int64_t k = 1;                        // topk
+  std::int64_t begin = 0, end = 0;           // slice: range of the axis; pad: elements before and after
+  std::int64_t count = 1;                    // repeat
+  float value = 0;                           // pad
   std::array<int, Shape::max_rank> order{};  // permute
 };
 
-using OpAttributes = std::variant<NoAttributes, LinearAttributes, NormAttributes, RotaryAttributes, AttentionAttributes, CacheAttributes,
-                                  HeadsAttributes, BinaryAttributes, UnaryAttributes, AxisAttributes>;
+using OpAttributes =
+    std::variant<NoAttributes, LinearAttributes, NormAttributes, RotaryAttributes, AttentionAttributes,
+                 CacheAttributes, HeadsAttributes, BinaryAttributes, UnaryAttributes, AxisAttributes>;
 
 struct OpCall {
   static constexpr int max_inputs = 10, max_outputs = 3;
 
   OpKind op = OpKind::binary;
   std::array<const Tensor*, max_inputs> inputs{};  // valid during run(); null: absent
-  std::uint32_t reusable = 0;                      // bit i: the caller has moved input i in, its memory may become the output
+  std::uint32_t reusable = 0;  // bit i: the caller has moved input i in, its memory may become the output
   int outputs_count = 1;
   std::array<TensorSpec, max_outputs> output_specs{};  // decided by ops.h before run()
   std::array<Tensor, max_outputs> outputs{};           // run() fills them
   OpAttributes attributes{};
 
   const Tensor& in(int i) const { return *inputs[static_cast<std::size_t>(i)]; }
-  bool has(int i) const { return inputs[static_cast<std::size_t>(i)] != nullptr && inputs[static_cast<std::size_t>(i)]->defined(); }
+  bool has(int i) const {
+    return inputs[static_cast<std::size_t>(i)] != nullptr && inputs[static_cast<std::size_t>(i)]->defined();
+  }
   template <class T>
-  const T& as() const { return std::get<T>(attributes); }
+  const T& as() const {
+    return std::get<T>(attributes);
+  }
 };
 
 // Work of a call as its operands' sizes say: bytes read and written, floating-point operations.

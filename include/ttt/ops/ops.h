@@ -1,10 +1,11 @@
-// Operations, with TTNN's names, arguments and semantics. Free functions: each checks its operands, builds an OpCall and hands it
-// to the backend of its first operand's device.
+// Operations, with TTNN's names, arguments and semantics. Free functions: each checks its operands, builds an
+// OpCall and hands it to the backend of its first operand's device.
 //
-// Conventions. Shapes are TTNN's: x [1, 1, tokens, dim], heads [1, heads, tokens, head_dim]. The result has the dtype of the first
-// operand unless `dtype` says otherwise; accumulation is float32 and a result is rounded once. A tensor passed with std::move may
-// lend its memory to the result. Errors (shapes, dtypes, devices that do not fit) throw ttt::Error with the op's name first.
-// A fused op is specified by its composed fallback in src/ops/composed.cpp, which also runs where the backend has no kernel.
+// Conventions. Shapes are TTNN's: x [1, 1, tokens, dim], heads [1, heads, tokens, head_dim]. The result has
+// the dtype of the first operand unless `dtype` says otherwise; accumulation is float32 and a result is
+// rounded once. A tensor passed with std::move may lend its memory to the result. Errors (shapes, dtypes,
+// devices that do not fit) throw ttt::Error with the op's name first. A fused op is specified by its composed
+// fallback in src/ops/composed.cpp, which also runs where the backend has no kernel.
 #pragma once
 
 #include <cstdint>
@@ -41,24 +42,26 @@ struct LinearOptions {
 // y = act(x w + bias).  x [.., tokens, in], w [1, 1, in, out] (a weight of role linear) -> [.., tokens, out].
 Tensor linear(Operand x, const Tensor& w, const LinearOptions& = {});
 
-// a [.., m, k] times b [.., k, n]; leading axes are equal or 1. transpose_x exchanges the last two axes first.
+// a [.., m, k] times b [.., k, n]; leading axes are equal or 1. transpose_x exchanges the last two axes
+// first.
 struct MatmulOptions {
   bool transpose_a = false, transpose_b = false;
   std::optional<DataType> dtype{};
 };
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& = {});
 
-// Each token times the experts that it was routed to. x [1, 1, tokens, in] (the same input for all of a token's experts) or
-// [1, tokens, k, in]; w [1, experts, in, out] (role experts); indices [1, 1, tokens, k] u32, an index >= experts gives zeros;
-// bias [1, 1, experts, out] or null -> [1, tokens, k, out].
-Tensor sparse_matmul(const Tensor& x, const Tensor& w, const Tensor& indices, const Tensor* bias = nullptr, std::optional<DataType> dtype = {});
+// Each token times the experts that it was routed to. x [1, 1, tokens, in] (the same input for all of a
+// token's experts) or [1, tokens, k, in]; w [1, experts, in, out] (role experts); indices [1, 1, tokens, k]
+// u32, an index >= experts gives zeros; bias [1, 1, experts, out] or null -> [1, tokens, k, out].
+Tensor sparse_matmul(const Tensor& x, const Tensor& w, const Tensor& indices, const Tensor* bias = nullptr,
+                     std::optional<DataType> dtype = {});
 
 struct NormOptions {
   const Tensor* weight = nullptr;    // [1, 1, 1, n]; null: ones
   const Tensor* bias = nullptr;      // layer_norm: [1, 1, 1, n]
   const Tensor* residual = nullptr;  // added to x first, as ttnn's residual_input_tensor
   float epsilon = 1e-5f;
-  bool weight_plus_one = false;      // multiply by (1 + weight)
+  bool weight_plus_one = false;  // multiply by (1 + weight)
   std::optional<DataType> dtype{};
 };
 // x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019).
@@ -67,40 +70,50 @@ Tensor rms_norm(Operand x, const NormOptions& = {});
 Tensor layer_norm(Operand x, const NormOptions& = {});
 Tensor softmax(Operand x, int axis = -1);  // numerically stable; last axis only on devices
 
-// Rows of `table` [1, 1, entries, dim] (role embedding or vector) for ids [1, 1, 1, tokens] u32/i32 -> [1, 1, tokens, dim].
+// Rows of `table` [1, 1, entries, dim] (role embedding or vector) for ids [1, 1, 1, tokens] u32/i32 -> [1, 1,
+// tokens, dim].
 Tensor embedding(const Tensor& ids, const Tensor& table, std::optional<DataType> dtype = {});
-// x [1, heads, tokens, head_dim]; cos, sin [1, 1, tokens, rotary_dim / 2] f32; the dimensions from rotary_dim on pass through.
-// Half layout: (x1, x2) = (x[i], x[i + rotary_dim / 2]); interleaved: (x[2i], x[2i + 1]) -> (x1 cos - x2 sin, x2 cos + x1 sin).
+// x [1, heads, tokens, head_dim]; cos, sin [1, 1, tokens, rotary_dim / 2] f32; the dimensions from rotary_dim
+// on pass through. Half layout: (x1, x2) = (x[i], x[i + rotary_dim / 2]); interleaved: (x[2i], x[2i + 1]) ->
+// (x1 cos - x2 sin, x2 cos + x1 sin).
 Tensor rotary_embedding(Operand x, const Tensor& cos, const Tensor& sin, bool interleaved = false);
 
 struct AttentionOptions : AttentionAttributes {
-  const Tensor* attn_mask = nullptr;     // added to the scores: [1, 1 or heads, queries, keys]
-  const Tensor* attention_sink = nullptr;  // [1, 1, 1, heads] f32: a logit that takes part in the softmax and has no value
+  const Tensor* attn_mask = nullptr;  // added to the scores: [1, 1 or heads, queries, keys]
+  const Tensor* attention_sink =
+      nullptr;  // [1, 1, 1, heads] f32: a logit that takes part in the softmax and has no value
   const Tensor* alibi_slopes = nullptr;  // [1, 1, 1, heads] f32: adds slope * key_position
 };
-// q [1, heads, queries, head_dim], k and v [1, kv_heads, keys, head_dim] (v may have another head_dim); heads is a multiple of kv_heads
+// q [1, heads, queries, head_dim], k and v [1, kv_heads, keys, head_dim] (v may have another head_dim); heads
+// is a multiple of kv_heads
 // -> [1, heads, queries, v_head_dim]. Causal: query i sees the keys up to i + keys - queries.
-Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& = {});
-// The queries of one sequence at positions [chunk_start, chunk_start + queries), keys from the paged caches up to the last query.
-// q [1, heads, queries, head_dim]; caches [blocks, kv_heads, block_size, head_dim]; page_table [rows, width] i32.
-Tensor chunked_scaled_dot_product_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& page_table,
-                                            const AttentionOptions& = {});
-// One query per sequence. q [1, batch, heads, head_dim]; positions [batch] i32 is the position of the query, keys 0..position.
-Tensor paged_scaled_dot_product_attention_decode(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& page_table,
+Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const AttentionOptions& = {});
+// The queries of one sequence at positions [chunk_start, chunk_start + queries), keys from the paged caches
+// up to the last query. q [1, heads, queries, head_dim]; caches [blocks, kv_heads, block_size, head_dim];
+// page_table [rows, width] i32.
+Tensor chunked_scaled_dot_product_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                                            const Tensor& page_table, const AttentionOptions& = {});
+// One query per sequence. q [1, batch, heads, head_dim]; positions [batch] i32 is the position of the query,
+// keys 0..position.
+Tensor paged_scaled_dot_product_attention_decode(const Tensor& q, const Tensor& k_cache,
+                                                 const Tensor& v_cache, const Tensor& page_table,
                                                  const Tensor& positions, const AttentionOptions& = {});
-// cache [blocks, kv_heads, block_size, head_dim] in place: x [1, batch, kv_heads, head_dim] at positions [batch] i32 of rows 0..batch-1
-// of page_table. A negative position skips its row.
-void paged_update_cache(const Tensor& cache, const Tensor& x, const Tensor& positions, const Tensor& page_table);
+// cache [blocks, kv_heads, block_size, head_dim] in place: x [1, batch, kv_heads, head_dim] at positions
+// [batch] i32 of rows 0..batch-1 of page_table. A negative position skips its row.
+void paged_update_cache(const Tensor& cache, const Tensor& x, const Tensor& positions,
+                        const Tensor& page_table);
 // x [1, kv_heads, tokens, head_dim] at positions start.. of row page_row of page_table.
-void paged_fill_cache(const Tensor& cache, const Tensor& x, const Tensor& page_table, std::int64_t page_row = 0, std::int64_t start = 0);
+void paged_fill_cache(const Tensor& cache, const Tensor& x, const Tensor& page_table,
+                      std::int64_t page_row = 0, std::int64_t start = 0);
 
 struct QkvHeads {
   Tensor q, k, v;
 };
-// x [1, 1, tokens, (heads + kv_heads) * head_dim + kv_heads * v_head_dim] -> q [1, heads, tokens, head_dim], k, v [1, kv_heads, tokens, ..].
-// v_head_dim 0: head_dim. Also for one or two parts: kv_heads 0 gives q only.
-QkvHeads nlp_create_qkv_heads(const Tensor& x, std::int64_t num_heads, std::int64_t num_kv_heads, std::int64_t head_dim,
-                              std::int64_t v_head_dim = 0);
+// x [1, 1, tokens, (heads + kv_heads) * head_dim + kv_heads * v_head_dim] -> q [1, heads, tokens, head_dim],
+// k, v [1, kv_heads, tokens, ..]. v_head_dim 0: head_dim. Also for one or two parts: kv_heads 0 gives q only.
+QkvHeads nlp_create_qkv_heads(const Tensor& x, std::int64_t num_heads, std::int64_t num_kv_heads,
+                              std::int64_t head_dim, std::int64_t v_head_dim = 0);
 // x [1, heads, tokens, head_dim] -> [1, 1, tokens, heads * head_dim].
 Tensor nlp_concat_heads(const Tensor& x);
 
@@ -130,8 +143,8 @@ struct TopK {
   Tensor values, indices;  // indices u32
 };
 TopK topk(const Tensor& x, std::int64_t k);
-Tensor argmax(const Tensor& x);                                             // last axis, keepdim, u32; the lowest index of equal values
-Tensor gather(const Tensor& x, int axis, const Tensor& index);              // as torch.gather
+Tensor argmax(const Tensor& x);  // last axis, keepdim, u32; the lowest index of equal values
+Tensor gather(const Tensor& x, int axis, const Tensor& index);                   // as torch.gather
 Tensor scatter(Operand x, int axis, const Tensor& index, const Tensor& source);  // as torch.scatter
 Tensor concat(std::span<const Tensor> parts, int axis);
 Tensor slice(const Tensor& x, int axis, std::int64_t begin, std::int64_t end);

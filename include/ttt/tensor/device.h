@@ -1,4 +1,5 @@
-// What a backend offers to tensors: memory, copies, and weights in its own packing. Operations come in ops/backend.h.
+// What a backend offers to tensors: memory, copies, and weights in its own packing. Operations come in
+// ops/backend.h.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +15,7 @@ namespace ttt::inline v2 {
 
 // What a weight is for: it decides the backend's packing.
 enum class WeightRole : std::uint8_t {
-  linear,     // source [out, in]; tensor [1, 1, in, out] as TTNN's linear takes it; a block of 16 runs along out
+  linear,  // source [out, in]; tensor [1, 1, in, out] as TTNN's linear takes it; a block of 16 runs along out
   experts,    // source [experts * out, in]; tensor [1, experts, in, out]
   embedding,  // source [entries, dim]; tensor [1, 1, entries, dim]; rows are gathered
   vector,     // source [rows, n]; tensor [1, 1, rows, n]: norm weights, biases, scales, small tables
@@ -39,8 +40,8 @@ class Device {
   Device& operator=(const Device&) = delete;
   virtual ~Device();
 
-  virtual std::string_view name() const = 0;    // "cpu", "ttnn", "null"
-  virtual std::string description() const = 0;  // "cpu: avx512_bf16, 2 threads"
+  virtual std::string_view name() const = 0;      // "cpu", "ttnn", "null"
+  virtual std::string description() const = 0;    // "cpu: avx512_bf16, 2 threads"
   virtual bool computes() const { return true; }  // false: shapes only (null backend, mock cluster)
 
   virtual Tensor allocate(const TensorSpec&) = 0;  // contents undefined
@@ -50,14 +51,15 @@ class Device {
   virtual void read(const Tensor&, std::span<float>) = 0;
   virtual void read(const Tensor&, std::span<std::int32_t>) = 0;
 
-  // Weights. `packing` names the byte format of pack() (version, instruction-set class); equal names mean equal bytes, so it
-  // is a part of the cache key. pack() fills `out` (packed_bytes() of it) and may use all threads. adopt() makes a tensor of
-  // packed bytes without copying them where the device can; `owner` keeps them alive.
+  // Weights. `packing` names the byte format of pack() (version, instruction-set class); equal names mean
+  // equal bytes, so it is a part of the cache key. pack() fills `out` (packed_bytes() of it) and may use all
+  // threads. adopt() makes a tensor of packed bytes without copying them where the device can; `owner` keeps
+  // them alive.
   virtual std::string packing(const WeightSpec&) const = 0;
   virtual std::size_t packed_bytes(const WeightSpec&, std::int64_t rows, std::int64_t cols) const = 0;
   virtual void pack(const WeightSource&, const WeightSpec&, std::span<std::byte> out) = 0;
-  virtual Tensor adopt(const WeightSpec&, std::int64_t rows, std::int64_t cols, std::span<const std::byte> packed,
-                       std::shared_ptr<const void> owner) = 0;
+  virtual Tensor adopt(const WeightSpec&, std::int64_t rows, std::int64_t cols,
+                       std::span<const std::byte> packed, std::shared_ptr<const void> owner) = 0;
 
   // Bytes of tensors alive now and at most so far, weights that are mapped from a file not counted.
   virtual std::size_t allocated_bytes() const { return 0; }

@@ -19,18 +19,25 @@ enum class DataType : std::uint8_t {
   u8,      // ttnn.uint8
 };
 
-std::string_view name(DataType);          // "f32", "bf16", ...
-DataType parse_dtype(std::string_view);   // also TTNN's long names; Error names the choices
+std::string_view name(DataType);         // "f32", "bf16", ...
+DataType parse_dtype(std::string_view);  // also TTNN's long names; Error names the choices
 constexpr bool is_block_float(DataType t) { return t == DataType::bfp8_b || t == DataType::bfp4_b; }
 constexpr bool is_float(DataType t) { return t <= DataType::bfp4_b; }
 
 // Bytes of one element; 0 for the block formats, which exist per tile only.
 constexpr std::size_t element_size(DataType t) {
   switch (t) {
-    case DataType::f32: case DataType::i32: case DataType::u32: return 4;
-    case DataType::bf16: case DataType::u16: return 2;
-    case DataType::u8: return 1;
-    default: return 0;
+    case DataType::f32:
+    case DataType::i32:
+    case DataType::u32:
+      return 4;
+    case DataType::bf16:
+    case DataType::u16:
+      return 2;
+    case DataType::u8:
+      return 1;
+    default:
+      return 0;
   }
 }
 
@@ -42,7 +49,8 @@ struct BFloat16 {
   explicit constexpr BFloat16(float value) {
     const auto word = std::bit_cast<std::uint32_t>(value);
     const bool nan = (word & 0x7FFFFFFFu) > 0x7F800000u;
-    bits = static_cast<std::uint16_t>(nan ? (word >> 16 | 0x40u) : (word + 0x7FFFu + (word >> 16 & 1u)) >> 16);
+    bits =
+        static_cast<std::uint16_t>(nan ? (word >> 16 | 0x40u) : (word + 0x7FFFu + (word >> 16 & 1u)) >> 16);
   }
   constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };

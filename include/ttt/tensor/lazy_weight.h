@@ -9,19 +9,22 @@
 
 namespace ttt::inline v2 {
 
-// A folder of converted weights: one file per weight, named by a key over the source's fingerprint, the dtype, the role and
-// the device's packing. Files are written under another name and renamed, so readers in other processes see whole files
-// only; a damaged or foreign file is rebuilt. Safe to share between processes and to delete at any time.
+// A folder of converted weights: one file per weight, named by a key over the source's fingerprint, the
+// dtype, the role and the device's packing. Files are written under another name and renamed, so readers in
+// other processes see whole files only; a damaged or foreign file is rebuilt. Safe to share between processes
+// and to delete at any time.
 class WeightCache {
  public:
   WeightCache() = default;  // no cache: converted weights stay in memory
   explicit WeightCache(std::filesystem::path folder);
-  // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty when none can be had.
+  // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty when none can be
+  // had.
   static std::filesystem::path default_folder();
 
   const std::filesystem::path& folder() const { return folder_; }
-  // The packed tensor of `source` for `device`: mapped from the cache, converted into it when absent. When the folder can not
-  // be written (full disk, read-only) the weight is converted in memory and warning() says so once.
+  // The packed tensor of `source` for `device`: mapped from the cache, converted into it when absent. When
+  // the folder can not be written (full disk, read-only) the weight is converted in memory and warning() says
+  // so once.
   Tensor load(const WeightSource& source, const WeightSpec&, Device&) const;
   std::string warning() const;
 
@@ -37,7 +40,8 @@ class LazyWeight {
   LazyWeight() = default;  // no weight: an absent bias
   LazyWeight(WeightSourcePtr source, WeightRole role, std::string name = {});
   // For tests and small programs: values as PyTorch holds them.
-  static LazyWeight from_values(std::vector<float> values, std::int64_t rows, std::int64_t cols, WeightRole = WeightRole::linear);
+  static LazyWeight from_values(std::vector<float> values, std::int64_t rows, std::int64_t cols,
+                                WeightRole = WeightRole::linear);
 
   bool defined() const { return state_ != nullptr; }
   explicit operator bool() const { return defined(); }

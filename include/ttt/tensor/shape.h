@@ -20,16 +20,25 @@ class Shape {
   }
 
   int rank() const { return rank_; }
-  std::int64_t operator[](int axis) const { return extents_[index(axis)]; }  // negative axes count from the end
+  std::int64_t operator[](int axis) const {
+    return extents_[index(axis)];
+  }  // negative axes count from the end
   std::int64_t& operator[](int axis) { return extents_[index(axis)]; }
+  // Error when the product does not fit 63 bits.
   std::int64_t elements() const {
     std::int64_t n = 1;
-    for (int i = 0; i < rank_; ++i) n *= extents_[i];
+    for (int i = 0; i < rank_; ++i) {
+      if (__builtin_mul_overflow(n, extents_[i], &n))
+        throw Error("the number of elements of a shape overflows");
+    }
     return n;
   }
-  std::int64_t rows() const { return rank_ == 0 || extents_[rank_ - 1] == 0 ? 1 : elements() / extents_[rank_ - 1]; }
+  std::int64_t rows() const {
+    return rank_ == 0 || extents_[rank_ - 1] == 0 ? 1 : elements() / extents_[rank_ - 1];
+  }
   void push_back(std::int64_t extent) {
     if (rank_ == max_rank) throw Error("a shape has at most 6 axes");
+    if (extent < 0) throw Error("negative extent " + std::to_string(extent) + " of a shape");
     extents_[rank_++] = extent;
   }
   const std::int64_t* begin() const { return extents_.data(); }
@@ -45,7 +54,8 @@ class Shape {
  private:
   int index(int axis) const {
     const int i = axis < 0 ? axis + rank_ : axis;
-    if (i < 0 || i >= rank_) throw Error("axis " + std::to_string(axis) + " of a shape of rank " + std::to_string(rank_));
+    if (i < 0 || i >= rank_)
+      throw Error("axis " + std::to_string(axis) + " of a shape of rank " + std::to_string(rank_));
     return i;
   }
   std::array<std::int64_t, max_rank> extents_{};

@@ -25,7 +25,8 @@ class Buffer {
   virtual ~Buffer();
   Device& device() const { return *device_; }
   virtual std::size_t bytes() const = 0;
-  // The elements in row-major order where the processor can address them, else null (device memory, packed weights).
+  // The elements in row-major order where the processor can address them, else null (device memory, packed
+  // weights).
   virtual std::byte* data() { return nullptr; }
 
  private:
@@ -40,13 +41,16 @@ struct TensorSpec {
   bool operator==(const TensorSpec&) const = default;
 };
 
-std::string to_string(const TensorSpec&);
+std::string to_string(const TensorSpec&);  // "[1, 1, 32, 576] bf16 tile dram interleaved"
+// Bytes of its elements; of the block formats in tiles, the last two axes padded up to 32.
+std::size_t bytes(const TensorSpec&);
 
 class Tensor {
  public:
   Tensor() = default;  // no tensor: optional operands are passed so
   Tensor(std::shared_ptr<Buffer> buffer, TensorSpec spec);
-  // A view: element (i, j, ..) of the tensor lies at offset + i * strides[0] + j * strides[1] + .. of the buffer, in elements.
+  // A view: element (i, j, ..) of the tensor lies at offset + i * strides[0] + j * strides[1] + .. of the
+  // buffer, in elements.
   Tensor(std::shared_ptr<Buffer> buffer, TensorSpec spec, Shape strides, std::int64_t offset);
 
   bool defined() const { return buffer_ != nullptr; }
@@ -64,14 +68,16 @@ class Tensor {
   Device& device() const { return buffer_->device(); }
   bool sole_owner() const { return buffer_.use_count() == 1; }
 
-  // First element where the memory is addressable (see Buffer::data), else null. T must have the dtype's size.
+  // First element where the memory is addressable (see Buffer::data), else null. T must have the dtype's
+  // size.
   template <class T>
   T* data() const {
     std::byte* base = buffer_ ? buffer_->data() : nullptr;
     return base ? reinterpret_cast<T*>(base) + offset_ : nullptr;
   }
 
-  // The same elements under another shape; only for contiguous tensors. Error when the counts differ.
+  // The same elements under another shape; only for contiguous tensors. Error when the counts differ. A block
+  // format keeps its last two axes.
   Tensor reshape(Shape shape) const;
   // The same memory with two axes exchanged.
   Tensor swap_axes(int a, int b) const;
@@ -85,10 +91,12 @@ class Tensor {
   std::int64_t offset_ = 0;
 };
 
-// Copies between host and device. Values are converted to and from float32 (integers to and from int32) with the dtype's rounding.
+// Copies between host and device. Values are converted to and from float32 (integers to and from int32) with
+// the dtype's rounding.
 Tensor from_host(Device&, std::span<const float> values, const Shape&, DataType = DataType::bf16);
-Tensor from_host(Device&, std::span<const std::int32_t> values, const Shape&);
-std::vector<float> to_host(const Tensor&);                    // row-major order of the logical elements
-std::vector<std::int32_t> to_host_int(const Tensor&);         // for i32, u32, u16 and u8 tensors
+Tensor from_host(Device&, std::span<const std::int32_t> values, const Shape&,
+                 DataType = DataType::i32);            // any integer dtype
+std::vector<float> to_host(const Tensor&);             // row-major order of the logical elements
+std::vector<std::int32_t> to_host_int(const Tensor&);  // for i32, u32, u16 and u8 tensors
 
 }  // namespace ttt::inline v2
