@@ -1,0 +1,63 @@
+// From a spec to a network that runs: blocks, and the open end for modules of a model's own.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "ttt/model/causal_lm.h"
+#include "ttt/model/spec.h"
+#include "ttt/modules/module.h"
+
+namespace ttt::inline v2 {
+
+// What mixes tokens: attention, or a model's own. The only part of a block that sees sequences.
+class Mixer {
+ public:
+  virtual ~Mixer();
+  virtual Tensor forward(const Tensor& x, const Step&) const = 0;  // [1, 1, tokens, dim] both
+  virtual void print(PlanRows&) const = 0;
+};
+
+// What works on each token by itself.
+class FeedForward {
+ public:
+  virtual ~FeedForward();
+  virtual Tensor forward(const Tensor& x, const Step&) const = 0;
+  virtual void print(PlanRows&) const = 0;
+};
+
+class Block {
+ public:
+  virtual ~Block();
+  virtual Tensor forward(const Tensor& x, const Step&) const = 0;
+  virtual void print(PlanRows&) const = 0;
+};
+
+// What a module of a model's own is built from.
+struct BuildContext {
+  const ModelSpec& spec;
+  ModuleName name;  // "layers.3.attn"
+  const Target& target;
+  const Home& home;
+  // A weight of this module by the name relative to it, as its CustomSpec declares; undefined when an optional one is absent.
+  std::function<LazyWeight(std::string_view)> weight;
+};
+
+// Factories by the name that CustomSpec::name gives; `parameters` is the spec's JSON object. A model library fills one.
+struct CustomModules {
+  using MixerFactory = std::function<std::unique_ptr<Mixer>(const BuildContext&, std::string_view parameters)>;
+  using FeedForwardFactory = std::function<std::unique_ptr<FeedForward>(const BuildContext&, std::string_view parameters)>;
+  std::map<std::string, MixerFactory, std::less<>> mixers;
+  std::map<std::string, FeedForwardFactory, std::less<>> feed_forwards;
+};
+
+// The weight for a slot of weight_slots(spec); undefined when the slot is optional and absent.
+using WeightProvider = std::function<LazyWeight(const WeightSlot&)>;
+
+// Error when the spec is invalid, a weight is missing or misshapen, or a custom module has no factory.
+std::unique_ptr<CausalLM> build(const ModelSpec&, const WeightProvider&, Target = {}, const Home& = {}, const CustomModules& = {});
+
+}  // namespace ttt::inline v2

@@ -1,0 +1,136 @@
+#include "model/blocks.h"
+
+namespace ttt::inline v2 {
+
+Mixer::~Mixer() = default;
+FeedForward::~FeedForward() = default;
+Block::~Block() = default;
+
+static std::variant<RmsNorm, LayerNorm> make_norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias, const ModuleName& name,
+                                                  const Target& target, const Home& home) {
+  if (spec.kind == NormKind::rms)
+    return RmsNorm::from_config({.weight = std::move(weight), .name = name, .eps = spec.eps}, target, home);
+  return LayerNorm::from_config({.weight = std::move(weight), .bias = std::move(bias), .name = name, .eps = spec.eps}, target, home);
+}
+
+Norm::Norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias, const ModuleName& name, const Target& target, const Home& home)
+    : name_(name), norm_(make_norm(spec, std::move(weight), std::move(bias), name, target, home)) {}
+
+Tensor Norm::operator()(const Tensor& x) const {
+  Tensor y = std::visit([&](const auto& norm) { return norm.forward(x); }, norm_);
+  tap(y, name_);
+  return y;
+}
+
+void Norm::print(PlanRows& rows) const {
+  std::visit([&](const auto& norm) { ttt::print(norm.plan(), rows); }, norm_);
+}
+
+BlockNorms block_norms(Residual kind) {
+  switch (kind) {
+    case Residual::pre_norm:
+    case Residual::parallel: return {.attn_norm = true, .attn_post_norm = false, .ffn_norm = true, .ffn_post_norm = false};
+    case Residual::post_norm:
+    case Residual::norm_after_add: return {.attn_norm = false, .attn_post_norm = true, .ffn_norm = false, .ffn_post_norm = true};
+    case Residual::sandwich: return {.attn_norm = true, .attn_post_norm = true, .ffn_norm = true, .ffn_post_norm = true};
+    case Residual::parallel_shared: return {.attn_norm = true, .attn_post_norm = false, .ffn_norm = false, .ffn_post_norm = false};
+  }
+  return {};
+}
+
+namespace {
+
+class BlockBase : public Block {
+ public:
+  explicit BlockBase(BlockParts parts) : p(std::move(parts)) {}
+  void print(PlanRows& rows) const override {
+    if (p.attn_norm) p.attn_norm->print(rows);
+    p.mixer->print(rows);
+    if (p.attn_post_norm) p.attn_post_norm->print(rows);
+    if (p.ffn_norm) p.ffn_norm->print(rows);
+    p.ffn->print(rows);
+    if (p.ffn_post_norm) p.ffn_post_norm->print(rows);
+  }
+
+ protected:
+  // x + residual_scale * y
+  Tensor add(const Tensor& x, Tensor y) const {
+    if (p.residual_scale == 1) return ops::add(x, std::move(y));
+    return ops::add(x, std::move(y), {.rhs_activation = {UnaryOp::mul_scalar, p.residual_scale}});
+  }
+  Tensor mix(const Tensor& x, const Step& s) const { return p.mixer->forward(x, s); }
+  Tensor feed(const Tensor& x, const Step& s) const { return p.ffn->forward(x, s); }
+
+  BlockParts p;
+};
+
+class PreNormBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    const Tensor h = add(x, mix((*p.attn_norm)(x), s));
+    return add(h, feed((*p.ffn_norm)(h), s));
+  }
+};
+
+class PostNormBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    const Tensor h = add(x, (*p.attn_post_norm)(mix(x, s)));
+    return add(h, (*p.ffn_post_norm)(feed(h, s)));
+  }
+};
+
+class SandwichBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    const Tensor h = add(x, (*p.attn_post_norm)(mix((*p.attn_norm)(x), s)));
+    return add(h, (*p.ffn_post_norm)(feed((*p.ffn_norm)(h), s)));
+  }
+};
+
+class NormAfterAddBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    const Tensor h = (*p.attn_post_norm)(add(x, mix(x, s)));
+    return (*p.ffn_post_norm)(add(h, feed(h, s)));
+  }
+};
+
+class ParallelBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    const Tensor h = add(x, mix((*p.attn_norm)(x), s));
+    return add(h, feed((*p.ffn_norm)(x), s));
+  }
+};
+
+class ParallelSharedBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    const Tensor n = (*p.attn_norm)(x);
+    const Tensor h = add(x, mix(n, s));
+    return add(h, feed(n, s));
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Block> make_block(Residual kind, BlockParts parts) {
+  switch (kind) {
+    case Residual::pre_norm: return std::make_unique<PreNormBlock>(std::move(parts));
+    case Residual::post_norm: return std::make_unique<PostNormBlock>(std::move(parts));
+    case Residual::sandwich: return std::make_unique<SandwichBlock>(std::move(parts));
+    case Residual::norm_after_add: return std::make_unique<NormAfterAddBlock>(std::move(parts));
+    case Residual::parallel: return std::make_unique<ParallelBlock>(std::move(parts));
+    case Residual::parallel_shared: return std::make_unique<ParallelSharedBlock>(std::move(parts));
+  }
+  throw Error("unknown kind of residual block", parts.name.path);
+}
+
+}  // namespace ttt::inline v2

@@ -1,0 +1,103 @@
+#include "model/blocks.h"
+#include "ttt/model/spec.h"
+
+namespace ttt::inline v2 {
+
+namespace {
+
+constexpr int replicated = -1, by_rows = 0, by_cols = 1;
+
+class Slots {
+ public:
+  explicit Slots(const ModelSpec& spec) : spec_(spec) {}
+
+  std::vector<WeightSlot> collect() {
+    const std::int64_t dim = spec_.dim;
+    add("embed", WeightRole::embedding, spec_.vocab, dim, by_rows);
+    if (spec_.positions && spec_.positions->kind == PositionKind::learned)
+      add("position_embed", WeightRole::embedding, spec_.positions->entries, dim, replicated);
+    if (spec_.embed_norm) norm("embed_norm", *spec_.embed_norm, dim);
+    for (std::size_t i = 0; i < spec_.layers.size(); ++i) layer("layers." + std::to_string(i), spec_.layers[i]);
+    if (spec_.final_norm) norm("norm", spec_.norm, dim);
+    if (!spec_.tied_embeddings) add("lm_head", WeightRole::linear, spec_.vocab, dim, by_rows);
+    if (spec_.lm_head_bias) vector("lm_head.bias", spec_.vocab, by_cols);
+    return std::move(slots_);
+  }
+
+ private:
+  void add(std::string name, WeightRole role, std::int64_t rows, std::int64_t cols, int axis, std::int64_t experts = 1) {
+    slots_.push_back({.name = std::move(name), .role = role, .rows = rows, .cols = cols, .experts = experts, .shard_axis = axis});
+  }
+  void vector(std::string name, std::int64_t n, int axis = replicated) { add(std::move(name), WeightRole::vector, 1, n, axis); }
+  void norm(const std::string& name, const NormSpec& spec, std::int64_t n) {
+    if (spec.weight) vector(name, n);
+    if (spec.bias) vector(name + ".bias", n);
+  }
+
+  void layer(const std::string& name, const LayerSpec& layer) {
+    const BlockNorms norms = block_norms(layer.residual);
+    if (norms.attn_norm) norm(name + ".attn_norm", spec_.norm, spec_.dim);
+    std::visit([&](const auto& mixer) { add_module(name + ".attn", mixer); }, layer.mixer);
+    if (norms.attn_post_norm) norm(name + ".attn_post_norm", spec_.norm, spec_.dim);
+    if (norms.ffn_norm) norm(name + ".ffn_norm", spec_.norm, spec_.dim);
+    std::visit([&](const auto& ffn) { add_module(name + ".ffn", ffn); }, layer.ffn);
+    if (norms.ffn_post_norm) norm(name + ".ffn_post_norm", spec_.norm, spec_.dim);
+  }
+
+  void add_module(const std::string& name, const AttentionSpec& s) {
+    const std::int64_t q = std::int64_t{s.heads} * s.head_dim, kv = std::int64_t{s.kv_heads} * s.head_dim, dim = spec_.dim;
+    for (const auto& [part, rows] : {std::pair{".q", q}, {".k", kv}, {".v", kv}}) {
+      add(name + part, WeightRole::linear, rows, dim, by_rows);
+      if (s.qkv_bias) vector(name + part + ".bias", rows, by_cols);
+    }
+    if (s.qk_norm != QkNorm::none) {
+      const bool full = s.qk_norm == QkNorm::full_width;
+      norm(name + ".q_norm", s.qk_norm_spec, full ? q : s.head_dim);
+      norm(name + ".k_norm", s.qk_norm_spec, full ? kv : s.head_dim);
+    }
+    if (s.sinks) vector(name + ".sinks", s.heads, by_cols);
+    add(name + ".o", WeightRole::linear, dim, q, by_cols);
+    if (s.out_bias) vector(name + ".o.bias", dim);
+  }
+
+  void add_module(const std::string& name, const MlpSpec& s) {
+    for (const char* part : {".gate", ".up"}) {
+      if (!s.gated && part[1] == 'g') continue;
+      add(name + part, WeightRole::linear, s.hidden, spec_.dim, by_rows);
+      if (s.bias) vector(name + part + ".bias", s.hidden, by_cols);
+    }
+    add(name + ".down", WeightRole::linear, spec_.dim, s.hidden, by_cols);
+    if (s.bias) vector(name + ".down.bias", spec_.dim);
+  }
+
+  void add_module(const std::string& name, const MoeSpec& s) {
+    add(name + ".router", WeightRole::linear, s.experts, spec_.dim, replicated);
+    if (s.router.bias) vector(name + ".router.bias", s.experts);
+    if (s.router.correction_bias) vector(name + ".router.correction_bias", s.experts);
+    const auto experts = [&](const char* part, std::int64_t rows, std::int64_t cols) {
+      add(name + ".experts." + part, WeightRole::experts, s.experts * rows, cols, by_rows, s.experts);
+      if (s.bias) add(name + ".experts." + part + ".bias", WeightRole::vector, s.experts, rows, by_rows);
+    };
+    if (s.gated) experts("gate", s.hidden, spec_.dim);
+    experts("up", s.hidden, spec_.dim);
+    experts("down", spec_.dim, s.hidden);
+    if (s.shared) add_module(name + ".shared", *s.shared);
+    if (s.shared_gate) add(name + ".shared_gate", WeightRole::linear, 1, spec_.dim, replicated);
+  }
+
+  void add_module(const std::string& name, const CustomSpec& s) {
+    for (WeightSlot slot : s.weights) {
+      slot.name = name + "." + slot.name;
+      slots_.push_back(std::move(slot));
+    }
+  }
+
+  const ModelSpec& spec_;
+  std::vector<WeightSlot> slots_;
+};
+
+}  // namespace
+
+std::vector<WeightSlot> weight_slots(const ModelSpec& spec) { return Slots(spec).collect(); }
+
+}  // namespace ttt::inline v2
