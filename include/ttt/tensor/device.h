@@ -29,6 +29,10 @@ struct WeightSpec {
   bool operator==(const WeightSpec&) const = default;
 };
 
+// The packing() of a device that takes the source's rows in the spec's dtype as they are, one after the other. A mapped
+// checkpoint of that dtype is then adopted where it lies, with neither copy nor cache file.
+inline constexpr std::string_view row_major_packing = "row_major";
+
 // Shape of the tensor that a weight of this role becomes.
 Shape weight_shape(const WeightSpec&, std::int64_t rows, std::int64_t cols);
 
