@@ -6,14 +6,17 @@ Mixer::~Mixer() = default;
 FeedForward::~FeedForward() = default;
 Block::~Block() = default;
 
-static std::variant<RmsNorm, LayerNorm> make_norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias, const ModuleName& name,
-                                                  const Target& target, const Home& home) {
+static std::variant<RmsNorm, LayerNorm> make_norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias,
+                                                  const ModuleName& name, const Target& target,
+                                                  const Home& home) {
   if (spec.kind == NormKind::rms)
     return RmsNorm::from_config({.weight = std::move(weight), .name = name, .eps = spec.eps}, target, home);
-  return LayerNorm::from_config({.weight = std::move(weight), .bias = std::move(bias), .name = name, .eps = spec.eps}, target, home);
+  return LayerNorm::from_config(
+      {.weight = std::move(weight), .bias = std::move(bias), .name = name, .eps = spec.eps}, target, home);
 }
 
-Norm::Norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias, const ModuleName& name, const Target& target, const Home& home)
+Norm::Norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias, const ModuleName& name,
+           const Target& target, const Home& home)
     : name_(name), norm_(make_norm(spec, std::move(weight), std::move(bias), name, target, home)) {}
 
 Tensor Norm::operator()(const Tensor& x) const {
@@ -29,11 +32,15 @@ void Norm::print(PlanRows& rows) const {
 BlockNorms block_norms(Residual kind) {
   switch (kind) {
     case Residual::pre_norm:
-    case Residual::parallel: return {.attn_norm = true, .attn_post_norm = false, .ffn_norm = true, .ffn_post_norm = false};
+    case Residual::parallel:
+      return {.attn_norm = true, .attn_post_norm = false, .ffn_norm = true, .ffn_post_norm = false};
     case Residual::post_norm:
-    case Residual::norm_after_add: return {.attn_norm = false, .attn_post_norm = true, .ffn_norm = false, .ffn_post_norm = true};
-    case Residual::sandwich: return {.attn_norm = true, .attn_post_norm = true, .ffn_norm = true, .ffn_post_norm = true};
-    case Residual::parallel_shared: return {.attn_norm = true, .attn_post_norm = false, .ffn_norm = false, .ffn_post_norm = false};
+    case Residual::norm_after_add:
+      return {.attn_norm = false, .attn_post_norm = true, .ffn_norm = false, .ffn_post_norm = true};
+    case Residual::sandwich:
+      return {.attn_norm = true, .attn_post_norm = true, .ffn_norm = true, .ffn_post_norm = true};
+    case Residual::parallel_shared:
+      return {.attn_norm = true, .attn_post_norm = false, .ffn_norm = false, .ffn_post_norm = false};
   }
   return {};
 }
@@ -123,12 +130,18 @@ class ParallelSharedBlock final : public BlockBase {
 
 std::unique_ptr<Block> make_block(Residual kind, BlockParts parts) {
   switch (kind) {
-    case Residual::pre_norm: return std::make_unique<PreNormBlock>(std::move(parts));
-    case Residual::post_norm: return std::make_unique<PostNormBlock>(std::move(parts));
-    case Residual::sandwich: return std::make_unique<SandwichBlock>(std::move(parts));
-    case Residual::norm_after_add: return std::make_unique<NormAfterAddBlock>(std::move(parts));
-    case Residual::parallel: return std::make_unique<ParallelBlock>(std::move(parts));
-    case Residual::parallel_shared: return std::make_unique<ParallelSharedBlock>(std::move(parts));
+    case Residual::pre_norm:
+      return std::make_unique<PreNormBlock>(std::move(parts));
+    case Residual::post_norm:
+      return std::make_unique<PostNormBlock>(std::move(parts));
+    case Residual::sandwich:
+      return std::make_unique<SandwichBlock>(std::move(parts));
+    case Residual::norm_after_add:
+      return std::make_unique<NormAfterAddBlock>(std::move(parts));
+    case Residual::parallel:
+      return std::make_unique<ParallelBlock>(std::move(parts));
+    case Residual::parallel_shared:
+      return std::make_unique<ParallelSharedBlock>(std::move(parts));
   }
   throw Error("unknown kind of residual block", parts.name.path);
 }

@@ -1,5 +1,5 @@
-// The network's blocks: how mixer, feed-forward and norms stand to the residual stream. Each forward is the formula of
-// its Residual in model/spec.h.
+// The network's blocks: how mixer, feed-forward and norms stand to the residual stream. Each forward is the
+// formula of its Residual in model/spec.h.
 #pragma once
 
 #include <memory>

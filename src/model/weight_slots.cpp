@@ -17,7 +17,8 @@ class Slots {
     if (spec_.positions && spec_.positions->kind == PositionKind::learned)
       add("position_embed", WeightRole::embedding, spec_.positions->entries, dim, replicated);
     if (spec_.embed_norm) norm("embed_norm", *spec_.embed_norm, dim);
-    for (std::size_t i = 0; i < spec_.layers.size(); ++i) layer("layers." + std::to_string(i), spec_.layers[i]);
+    for (std::size_t i = 0; i < spec_.layers.size(); ++i)
+      layer("layers." + std::to_string(i), spec_.layers[i]);
     if (spec_.final_norm) norm("norm", spec_.norm, dim);
     if (!spec_.tied_embeddings) add("lm_head", WeightRole::linear, spec_.vocab, dim, by_rows);
     if (spec_.lm_head_bias) vector("lm_head.bias", spec_.vocab, by_cols);
@@ -25,10 +26,18 @@ class Slots {
   }
 
  private:
-  void add(std::string name, WeightRole role, std::int64_t rows, std::int64_t cols, int axis, std::int64_t experts = 1) {
-    slots_.push_back({.name = std::move(name), .role = role, .rows = rows, .cols = cols, .experts = experts, .shard_axis = axis});
+  void add(std::string name, WeightRole role, std::int64_t rows, std::int64_t cols, int axis,
+           std::int64_t experts = 1) {
+    slots_.push_back({.name = std::move(name),
+                      .role = role,
+                      .rows = rows,
+                      .cols = cols,
+                      .experts = experts,
+                      .shard_axis = axis});
   }
-  void vector(std::string name, std::int64_t n, int axis = replicated) { add(std::move(name), WeightRole::vector, 1, n, axis); }
+  void vector(std::string name, std::int64_t n, int axis = replicated) {
+    add(std::move(name), WeightRole::vector, 1, n, axis);
+  }
   void norm(const std::string& name, const NormSpec& spec, std::int64_t n) {
     if (spec.weight) vector(name, n);
     if (spec.bias) vector(name + ".bias", n);
@@ -45,7 +54,8 @@ class Slots {
   }
 
   void add_module(const std::string& name, const AttentionSpec& s) {
-    const std::int64_t q = std::int64_t{s.heads} * s.head_dim, kv = std::int64_t{s.kv_heads} * s.head_dim, dim = spec_.dim;
+    const std::int64_t q = std::int64_t{s.heads} * s.head_dim, kv = std::int64_t{s.kv_heads} * s.head_dim,
+                       dim = spec_.dim;
     for (const auto& [part, rows] : {std::pair{".q", q}, {".k", kv}, {".v", kv}}) {
       add(name + part, WeightRole::linear, rows, dim, by_rows);
       if (s.qkv_bias) vector(name + part + ".bias", rows, by_cols);

@@ -36,20 +36,25 @@ class Block {
   virtual void print(PlanRows&) const = 0;
 };
 
-// What a module of a model's own is built from.
+// What a module of a model's own is built from. The references end with the factory's call: copy what is
+// kept.
 struct BuildContext {
   const ModelSpec& spec;
   ModuleName name;  // "layers.3.attn"
   const Target& target;
   const Home& home;
-  // A weight of this module by the name relative to it, as its CustomSpec declares; undefined when an optional one is absent.
+  // A weight of this module by the name relative to it, as its CustomSpec declares; undefined when an
+  // optional one is absent.
   std::function<LazyWeight(std::string_view)> weight;
 };
 
-// Factories by the name that CustomSpec::name gives; `parameters` is the spec's JSON object. A model library fills one.
+// Factories by the name that CustomSpec::name gives; `parameters` is the spec's JSON object. A model library
+// fills one.
 struct CustomModules {
-  using MixerFactory = std::function<std::unique_ptr<Mixer>(const BuildContext&, std::string_view parameters)>;
-  using FeedForwardFactory = std::function<std::unique_ptr<FeedForward>(const BuildContext&, std::string_view parameters)>;
+  using MixerFactory =
+      std::function<std::unique_ptr<Mixer>(const BuildContext&, std::string_view parameters)>;
+  using FeedForwardFactory =
+      std::function<std::unique_ptr<FeedForward>(const BuildContext&, std::string_view parameters)>;
   std::map<std::string, MixerFactory, std::less<>> mixers;
   std::map<std::string, FeedForwardFactory, std::less<>> feed_forwards;
 };
@@ -58,6 +63,7 @@ struct CustomModules {
 using WeightProvider = std::function<LazyWeight(const WeightSlot&)>;
 
 // Error when the spec is invalid, a weight is missing or misshapen, or a custom module has no factory.
-std::unique_ptr<CausalLM> build(const ModelSpec&, const WeightProvider&, Target = {}, const Home& = {}, const CustomModules& = {});
+std::unique_ptr<CausalLM> build(const ModelSpec&, const WeightProvider&, Target = {}, const Home& = {},
+                                const CustomModules& = {});
 
 }  // namespace ttt::inline v2

@@ -1,0 +1,409 @@
+// build(): a ModelSpec becomes embedding, blocks, norm and head; DecoderLM runs them.
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "model/blocks.h"
+#include "model/step_builder.h"
+#include "ttt/modules/attention.h"
+#include "ttt/modules/embedding.h"
+#include "ttt/modules/lm_head.h"
+#include "ttt/modules/mlp.h"
+#include "ttt/modules/moe.h"
+#include "ttt/perf/zone.h"
+#include "ttt/tensor/block_float.h"
+
+namespace ttt::inline v2 {
+
+CausalLM::CausalLM() = default;
+CausalLM::~CausalLM() = default;
+
+std::size_t KvLayerSpec::bytes_per_position() const {
+  const auto elements = static_cast<std::size_t>(kv_heads) * static_cast<std::size_t>(head_dim + v_head_dim);
+  if (dtype == DataType::bfp8_b) return elements + elements / face_size;
+  return elements * element_size(dtype);
+}
+
+namespace {
+
+class AttentionMixer final : public Mixer {
+ public:
+  explicit AttentionMixer(Attention attention) : attention_(std::move(attention)) {}
+  Tensor forward(const Tensor& x, const Step& s) const override { return attention_.forward(x, s); }
+  void print(PlanRows& rows) const override { ttt::print(attention_.plan(), rows); }
+
+ private:
+  Attention attention_;
+};
+
+template <class Module>
+class TokenWise final : public FeedForward {
+ public:
+  explicit TokenWise(Module module) : module_(std::move(module)) {}
+  Tensor forward(const Tensor& x, const Step& s) const override { return module_.forward(x, s.mode); }
+  void print(PlanRows& rows) const override { ttt::print(module_.plan(), rows); }
+
+ private:
+  Module module_;
+};
+
+class Builder {
+ public:
+  Builder(const ModelSpec& spec, const WeightProvider& provide, const Target& target, const Home& home,
+          const CustomModules& custom)
+      : spec_(spec), target_(target), home_(home), custom_(custom) {
+    for (const WeightSlot& slot : weight_slots(spec)) {
+      LazyWeight weight = provide(slot);
+      if (!weight && !slot.optional)
+        throw Error("no weight for " + slot.name, "build", "check the weight map");
+      if (weight && (weight.rows() != slot.rows || weight.cols() != slot.cols)) {
+        throw Error("weight of shape [" + std::to_string(weight.rows()) + ", " +
+                        std::to_string(weight.cols()) + "], expected [" + std::to_string(slot.rows) + ", " +
+                        std::to_string(slot.cols) + "]",
+                    slot.name, "check the config against the checkpoint");
+      }
+      weights_.emplace(slot.name, std::move(weight));
+    }
+  }
+
+  LazyWeight weight(const std::string& name) const {
+    const auto found = weights_.find(name);
+    return found == weights_.end() ? LazyWeight{} : found->second;
+  }
+
+  Norm norm(const NormSpec& spec, const ModuleName& name) const {
+    return {spec, weight(name.path), weight(name.path + ".bias"), name, target_, home_};
+  }
+
+  std::unique_ptr<Block> block(int layer) const {
+    const LayerSpec& spec = spec_.layers[static_cast<std::size_t>(layer)];
+    const ModuleName name{"layers." + std::to_string(layer), layer};
+    const BlockNorms norms = block_norms(spec.residual);
+    BlockParts parts{.name = name,
+                     .mixer = std::visit([&](const auto& s) { return mixer(s, name / "attn"); }, spec.mixer),
+                     .ffn = std::visit([&](const auto& s) { return ffn(s, name / "ffn"); }, spec.ffn),
+                     .residual_scale = spec.residual_scale};
+    if (norms.attn_norm) parts.attn_norm = norm(spec_.norm, name / "attn_norm");
+    if (norms.attn_post_norm) parts.attn_post_norm = norm(spec_.norm, name / "attn_post_norm");
+    if (norms.ffn_norm) parts.ffn_norm = norm(spec_.norm, name / "ffn_norm");
+    if (norms.ffn_post_norm) parts.ffn_post_norm = norm(spec_.norm, name / "ffn_post_norm");
+    return make_block(spec.residual, std::move(parts));
+  }
+
+ private:
+  std::unique_ptr<Mixer> mixer(const AttentionSpec& spec, const ModuleName& name) const {
+    const auto w = [&](const char* part) { return weight((name / part).path); };
+    return std::make_unique<AttentionMixer>(Attention::from_config({.spec = spec,
+                                                                    .q = w("q"),
+                                                                    .k = w("k"),
+                                                                    .v = w("v"),
+                                                                    .o = w("o"),
+                                                                    .q_bias = w("q.bias"),
+                                                                    .k_bias = w("k.bias"),
+                                                                    .v_bias = w("v.bias"),
+                                                                    .o_bias = w("o.bias"),
+                                                                    .q_norm = w("q_norm"),
+                                                                    .k_norm = w("k_norm"),
+                                                                    .q_norm_bias = w("q_norm.bias"),
+                                                                    .k_norm_bias = w("k_norm.bias"),
+                                                                    .sinks = w("sinks"),
+                                                                    .name = name},
+                                                                   target_, home_));
+  }
+  std::unique_ptr<Mixer> mixer(const CustomSpec& spec, const ModuleName& name) const {
+    return custom(spec, name, custom_.mixers);
+  }
+
+  MlpConfig mlp_config(const MlpSpec& spec, const ModuleName& name) const {
+    const auto w = [&](const char* part) { return weight((name / part).path); };
+    return {.gate = w("gate"),
+            .up = w("up"),
+            .down = w("down"),
+            .gate_bias = w("gate.bias"),
+            .up_bias = w("up.bias"),
+            .down_bias = w("down.bias"),
+            .name = name,
+            .act = spec.act};
+  }
+  std::unique_ptr<FeedForward> ffn(const MlpSpec& spec, const ModuleName& name) const {
+    return std::make_unique<TokenWise<Mlp>>(Mlp::from_config(mlp_config(spec, name), target_, home_));
+  }
+  std::unique_ptr<FeedForward> ffn(const MoeSpec& spec, const ModuleName& name) const {
+    const auto w = [&](const char* part) { return weight((name / part).path); };
+    MoeConfig config{.spec = spec,
+                     .router = {.spec = spec.router,
+                                .experts = spec.experts,
+                                .top_k = spec.top_k,
+                                .weight = w("router"),
+                                .bias = w("router.bias"),
+                                .correction_bias = w("router.correction_bias"),
+                                .name = name / "router"},
+                     .gate = w("experts.gate"),
+                     .up = w("experts.up"),
+                     .down = w("experts.down"),
+                     .gate_bias = w("experts.gate.bias"),
+                     .up_bias = w("experts.up.bias"),
+                     .down_bias = w("experts.down.bias"),
+                     .shared_gate = w("shared_gate"),
+                     .name = name};
+    if (spec.shared) config.shared = mlp_config(*spec.shared, name / "shared");
+    return std::make_unique<TokenWise<Moe>>(Moe::from_config(config, target_, home_));
+  }
+  std::unique_ptr<FeedForward> ffn(const CustomSpec& spec, const ModuleName& name) const {
+    return custom(spec, name, custom_.feed_forwards);
+  }
+
+  template <class Factories>
+  typename Factories::mapped_type::result_type custom(const CustomSpec& spec, const ModuleName& name,
+                                                      const Factories& factories) const {
+    const auto found = factories.find(spec.name);
+    if (found == factories.end())
+      throw Error("no module named '" + printable(spec.name) + "'", name.path,
+                  "it must come from the model's own library");
+    const BuildContext context{spec_, name, target_, home_,
+                               [&](std::string_view part) { return weight((name / part).path); }};
+    return found->second(context, spec.parameters);
+  }
+
+  const ModelSpec& spec_;
+  const Target& target_;
+  const Home& home_;
+  const CustomModules& custom_;
+  std::map<std::string, LazyWeight, std::less<>> weights_;
+};
+
+// What the layer's cache holds, if it has one.
+const AttentionSpec* cached_attention(const LayerSpec& layer) {
+  if (const auto* attention = std::get_if<AttentionSpec>(&layer.mixer)) return attention;
+  const auto& custom = std::get<CustomSpec>(layer.mixer);
+  return custom.cache ? &*custom.cache : nullptr;
+}
+
+const std::vector<StateSlot>& state_slots(const LayerSpec& layer) {
+  static const std::vector<StateSlot> none;
+  const auto* custom = std::get_if<CustomSpec>(&layer.mixer);
+  return custom ? custom->state : none;
+}
+
+// Sinusoids of Vaswani et al. 2017 with sines first, then cosines.
+std::vector<float> sinusoids(std::span<const std::int32_t> positions, int offset, std::int64_t dim) {
+  const std::int64_t half = dim / 2;
+  std::vector<float> rows(positions.size() * static_cast<std::size_t>(dim));
+  for (std::size_t r = 0; r < positions.size(); ++r) {
+    for (std::int64_t i = 0; i < half; ++i) {
+      const double angle = (positions[r] + offset) * std::exp(-std::log(10000.0) * static_cast<double>(i) /
+                                                              static_cast<double>(half - 1));
+      rows[r * static_cast<std::size_t>(dim) + static_cast<std::size_t>(i)] =
+          static_cast<float>(std::sin(angle));
+      rows[r * static_cast<std::size_t>(dim) + static_cast<std::size_t>(half + i)] =
+          static_cast<float>(std::cos(angle));
+    }
+  }
+  return rows;
+}
+
+class DecoderLM final : public CausalLM {
+ public:
+  DecoderLM(const ModelSpec& spec, const WeightProvider& provide, Target target, Home home,
+            const CustomModules& custom)
+      : spec_(spec), target_(std::move(target)), device_(home.device ? home.device : default_device()) {
+    home.device = device_;
+    home.bound = std::make_shared<std::vector<LazyWeight>>();
+    target_.layers = static_cast<int>(spec_.layers.size());
+    const Builder builder(spec_, provide, target_, home, custom);
+    embed_ = std::make_unique<Embedding>(Embedding::from_config(
+        {.weight = builder.weight("embed"), .name = {"embed"}, .scale = spec_.embed_scale}, target_, home));
+    if (spec_.positions && spec_.positions->kind == PositionKind::learned)
+      position_embed_ = std::make_unique<Embedding>(Embedding::from_config(
+          {.weight = builder.weight("position_embed"), .name = {"position_embed"}}, target_, home));
+    if (spec_.embed_norm) embed_norm_.emplace(builder.norm(*spec_.embed_norm, {"embed_norm"}));
+    for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
+      blocks_.push_back(builder.block(i));
+      names_.push_back({"layers." + std::to_string(i), i});
+    }
+    if (spec_.final_norm) norm_.emplace(builder.norm(spec_.norm, {"norm"}));
+    const LazyWeight head = spec_.tied_embeddings
+                                ? LazyWeight(builder.weight("embed").source(), WeightRole::linear, "lm_head")
+                                : builder.weight("lm_head");
+    head_ = std::make_unique<LmHead>(LmHead::from_config({.weight = head,
+                                                          .bias = builder.weight("lm_head.bias"),
+                                                          .name = {"lm_head"},
+                                                          .scale = spec_.logit_scale,
+                                                          .softcap = spec_.logit_softcap},
+                                                         target_, home));
+    weights_ = std::move(*home.bound);
+    limits_.vocab = spec_.vocab;
+    limits_.max_positions = spec_.positions && spec_.positions->kind == PositionKind::learned
+                                ? spec_.positions->entries - spec_.positions->offset
+                                : 0;
+    limits_.paged =
+        std::ranges::any_of(spec_.layers, [](const LayerSpec& l) { return cached_attention(l) != nullptr; });
+    limits_.recurrent =
+        std::ranges::any_of(spec_.layers, [](const LayerSpec& l) { return !state_slots(l).empty(); });
+  }
+
+  const ModelSpec& spec() const override { return spec_; }
+  const Target& target() const override { return target_; }
+  Backend& device() const override { return *device_; }
+
+  Capabilities capabilities() const override {
+    return {.prefix_reuse = !limits_.recurrent, .speculation = !limits_.recurrent};
+  }
+
+  std::vector<KvLayerSpec> kv_layers() const override {
+    std::vector<KvLayerSpec> layers;
+    for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
+      if (const AttentionSpec* a = cached_attention(spec_.layers[static_cast<std::size_t>(i)]))
+        layers.push_back({.layer = i,
+                          .kv_heads = a->kv_heads,
+                          .head_dim = a->head_dim,
+                          .v_head_dim = a->head_dim,
+                          .window = a->window,
+                          .dtype = target_.kv_dtype(names_[static_cast<std::size_t>(i)].path + ".attn")});
+    }
+    return layers;
+  }
+
+  std::unique_ptr<State> allocate(const KvGeometry& geometry) const override {
+    if (geometry.blocks < 0 || geometry.block_size <= 0 || geometry.slots <= 0)
+      throw Error("a state of " + std::to_string(geometry.blocks) + " blocks of " +
+                      std::to_string(geometry.block_size),
+                  "CausalLM::allocate", "give positive numbers");
+    auto state = std::make_unique<State>();
+    state->blocks = geometry.blocks;
+    state->block_size = geometry.block_size;
+    state->slots = geometry.slots;
+    for (const KvLayerSpec& layer : kv_layers()) {
+      const auto cache = [&](std::int64_t width) {
+        return device_->allocate(
+            {.shape = {geometry.blocks, layer.kv_heads, geometry.block_size, width}, .dtype = layer.dtype});
+      };
+      state->kv[{layer.layer, 0}] = {cache(layer.head_dim), cache(layer.v_head_dim)};
+    }
+    for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
+      for (const StateSlot& slot : state_slots(spec_.layers[static_cast<std::size_t>(i)])) {
+        const std::vector<float> zeros(static_cast<std::size_t>(geometry.slots * slot.elements));
+        state->recurrent[{i, 0}][slot.name] =
+            from_host(*device_, zeros, {geometry.slots, slot.elements}, DataType::f32);
+      }
+    }
+    return state;
+  }
+
+  StepOutput step(const Batch& batch, State& state) const override {
+    BuiltStep built = build_step(batch, state, *device_, limits_);
+    Step& step = built.step;
+    const ModuleName top{};
+    Tensor x = embed(step);
+    tap(x, top, "embed");
+    step.embedding = x;
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      perf::Zone zone("layer", static_cast<int>(i));
+      x = blocks_[i]->forward(x, step);
+      tap(x, names_[i]);
+    }
+    StepOutput output{
+        .rows = static_cast<std::int64_t>(batch.logit_rows.size()), .vocab = spec_.vocab, .logits = {}};
+    // The norm of all rows is wanted only by whoever listens.
+    if (debug::tapping() && norm_) (*norm_)(x);
+    if (output.rows == 0) return output;
+    x = wanted_rows(x, batch, built);
+    if (norm_) x = (*norm_)(x);
+    const Tensor logits = (*head_)(x, step.mode);
+    tap(logits, top, "logits");
+    output.logits = to_host(logits);
+    return output;
+  }
+
+  void load_weights(const std::function<void(std::size_t, std::size_t)>& progress) const override {
+    std::size_t done = 0;
+    const std::size_t total = weight_bytes();
+    for (const LazyWeight& weight : weights_) {
+      weight.get();
+      done += weight.bytes();
+      if (progress) progress(done, total);
+    }
+  }
+
+  std::size_t weight_bytes() const override {
+    std::size_t bytes = 0;
+    for (const LazyWeight& weight : weights_) bytes += weight.bytes();
+    return bytes;
+  }
+
+  std::string plan_json() const override {
+    PlanRows rows;
+    print(embed_->plan(), rows);
+    if (position_embed_) print(position_embed_->plan(), rows);
+    if (embed_norm_) embed_norm_->print(rows);
+    for (const auto& block : blocks_) block->print(rows);
+    if (norm_) norm_->print(rows);
+    print(head_->plan(), rows);
+    nlohmann::ordered_json modules = nlohmann::ordered_json::array();
+    for (const PlanRow& row : rows) {
+      if (modules.empty() || modules.back()["module"] != row.module)
+        modules.push_back({{"module", row.module}});
+      modules.back()[row.field] = row.value;
+    }
+    nlohmann::ordered_json overrides = nlohmann::ordered_json::array();
+    for (const Override& o : target_.rows)
+      overrides.push_back(
+          {{"module", o.module}, {"field", o.field}, {"value", o.value}, {"origin", o.origin}});
+    return nlohmann::ordered_json{{"sku", target_.sku.name},        {"mesh", to_string(target_.mesh)},
+                                  {"precision", target_.precision}, {"device", device_->description()},
+                                  {"rows", std::move(overrides)},   {"modules", std::move(modules)}}
+        .dump(2);
+  }
+
+ private:
+  Tensor embed(const Step& step) const {
+    Tensor x = (*embed_)(step.ids);
+    if (spec_.positions) {
+      if (position_embed_) {
+        std::vector<std::int32_t> rows(step.positions.begin(), step.positions.end());
+        for (std::int32_t& row : rows) row += spec_.positions->offset;
+        x = ops::add(std::move(x), (*position_embed_)(from_host(*device_, rows, {1, 1, 1, step.tokens})));
+      } else {
+        const std::vector<float> rows = sinusoids(step.positions, spec_.positions->offset, spec_.dim);
+        x = ops::add(std::move(x), from_host(*device_, rows, {1, 1, step.tokens, spec_.dim}, x.dtype()));
+      }
+    }
+    return embed_norm_ ? (*embed_norm_)(x) : x;
+  }
+
+  // The rows of x [1, 1, tokens, dim] whose logits the batch asks for, in its order.
+  Tensor wanted_rows(const Tensor& x, const Batch& batch, const BuiltStep& built) const {
+    std::vector<std::int32_t> rows;
+    rows.reserve(batch.logit_rows.size());
+    for (std::int32_t token : batch.logit_rows)
+      rows.push_back(built.row_of_token[static_cast<std::size_t>(token)]);
+    bool consecutive = true;
+    for (std::size_t i = 1; i < rows.size(); ++i) consecutive = consecutive && rows[i] == rows[i - 1] + 1;
+    if (consecutive && static_cast<std::int64_t>(rows.size()) == x.dim(2)) return x;
+    if (consecutive) return ops::slice(x, 2, rows.front(), rows.back() + 1);
+    return ops::embedding(from_host(*device_, rows, {1, 1, 1, static_cast<std::int64_t>(rows.size())}), x);
+  }
+
+  ModelSpec spec_;
+  Target target_;
+  std::shared_ptr<Backend> device_;
+  StepLimits limits_;
+  std::unique_ptr<Embedding> embed_, position_embed_;
+  std::optional<Norm> embed_norm_, norm_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::vector<ModuleName> names_;
+  std::unique_ptr<LmHead> head_;
+  std::vector<LazyWeight> weights_;
+};
+
+}  // namespace
+
+std::unique_ptr<CausalLM> build(const ModelSpec& spec, const WeightProvider& provide, Target target,
+                                const Home& home, const CustomModules& custom) {
+  validate(spec);
+  return std::make_unique<DecoderLM>(spec, provide, std::move(target), home, custom);
+}
+
+}  // namespace ttt::inline v2

@@ -1,0 +1,2 @@
+find_package(nlohmann_json 3.11 REQUIRED)
+target_link_libraries(ttt_model PRIVATE nlohmann_json::nlohmann_json)

@@ -1,0 +1,27 @@
+// From a Batch to the Step that modules see: checked, ordered with the decode rows first, its small tensors
+// on the device.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ttt/model/causal_lm.h"
+
+namespace ttt::inline v2 {
+
+struct BuiltStep {
+  Step step;
+  std::vector<std::int32_t> row_of_token;  // row of the step that token i of the batch became
+};
+
+struct StepLimits {
+  std::int32_t vocab = 0;
+  std::int64_t max_positions = 0;  // 0: none (rotary and position-free networks go as far as the cache does)
+  bool paged = true;               // some layer has a KV cache
+  bool recurrent = false;          // some layer keeps state per slot
+};
+
+// Error naming the sequence when the batch contradicts itself or the state's geometry.
+BuiltStep build_step(const Batch&, State&, Backend&, const StepLimits&);
+
+}  // namespace ttt::inline v2

@@ -1,0 +1,102 @@
+#include <cmath>
+
+#include "ttt/model/spec.h"
+
+namespace ttt::inline v2 {
+
+namespace {
+
+void require(bool condition, const std::string& what, const std::string& where,
+             const char* fix = "check the config") {
+  if (!condition) throw Error(what, where, fix);
+}
+
+void positive(std::int64_t value, const char* field, const std::string& where,
+              std::int64_t most = std::int64_t{1} << 31) {
+  require(value > 0 && value <= most, std::string(field) + " is " + std::to_string(value), where,
+          "it must be positive and of a sensible size");
+}
+
+void finite(float value, const char* field, const std::string& where) {
+  require(std::isfinite(value), std::string(field) + " is not a finite number", where);
+}
+
+void check(const NormSpec& s, const std::string& where) {
+  require(std::isfinite(s.eps) && s.eps >= 0, "norm eps is negative or not finite", where);
+}
+
+void check(const AttentionSpec& s, const std::string& where) {
+  positive(s.heads, "heads", where, 1 << 16);
+  positive(s.kv_heads, "kv_heads", where, 1 << 16);
+  positive(s.head_dim, "head_dim", where, 1 << 16);
+  require(s.heads % s.kv_heads == 0,
+          std::to_string(s.heads) + " heads over " + std::to_string(s.kv_heads) + " kv heads", where,
+          "heads must be a multiple of kv_heads");
+  if (s.window) positive(*s.window, "window", where);
+  if (s.chunk) positive(*s.chunk, "chunk", where);
+  if (s.scale) finite(*s.scale, "scale", where);
+  if (s.softcap) require(*s.softcap > 0, "softcap is not positive", where, "leave it out for no soft cap");
+  if (s.clip_qkv) require(*s.clip_qkv > 0, "clip_qkv is not positive", where, "leave it out for no clipping");
+  if (s.qk_norm != QkNorm::none) check(s.qk_norm_spec, where);
+  if (s.rope) {
+    require(s.rope->theta > 0 && std::isfinite(s.rope->theta), "rope theta is not positive", where);
+    require(
+        s.rope->rotary_dim >= 0 && s.rope->rotary_dim <= s.head_dim && s.rope->rotary_dim % 2 == 0,
+        "rotary_dim " + std::to_string(s.rope->rotary_dim) + " of a head of " + std::to_string(s.head_dim),
+        where, "it must be even and at most head_dim");
+    require(s.rope->scaling.factor > 0, "rope scaling factor is not positive", where);
+  }
+  require(!(s.rope && s.alibi), "both rotary embeddings and ALiBi", where, "choose one");
+}
+
+void check(const MlpSpec& s, const std::string& where) { positive(s.hidden, "hidden", where); }
+
+void check(const MoeSpec& s, const std::string& where) {
+  positive(s.experts, "experts", where, 1 << 16);
+  positive(s.hidden, "hidden", where);
+  require(s.top_k > 0 && s.top_k <= s.experts,
+          "top_k " + std::to_string(s.top_k) + " of " + std::to_string(s.experts) + " experts", where);
+  const RouterSpec& r = s.router;
+  require(r.groups > 0 && s.experts % r.groups == 0,
+          std::to_string(r.groups) + " groups of " + std::to_string(s.experts) + " experts", where);
+  require(r.top_groups > 0 && r.top_groups <= r.groups, "top_groups " + std::to_string(r.top_groups), where);
+  require(r.group_score_top > 0 && (r.groups == 1 || r.group_score_top <= s.experts / r.groups),
+          "group_score_top out of range", where);
+  require(r.groups == 1 || s.top_k <= s.experts / r.groups * r.top_groups,
+          "the chosen groups have fewer than top_k experts", where);
+  require(r.order == RouterOrder::score_then_top_k || (!r.correction_bias && r.groups == 1),
+          "correction bias or groups with top_k_then_score", where, "use score_then_top_k");
+  if (s.shared) check(*s.shared, where + ".shared");
+  require(!s.shared_gate || s.shared, "shared_gate without shared experts", where);
+}
+
+void check(const CustomSpec& s, const std::string& where) {
+  require(!s.name.empty(), "a custom module without a name", where);
+  if (s.cache) check(*s.cache, where);
+  for (const StateSlot& state : s.state) positive(state.elements, "state elements", where + "." + state.name);
+}
+
+}  // namespace
+
+void validate(const ModelSpec& spec) {
+  positive(spec.vocab, "vocab", "spec", 1 << 26);
+  positive(spec.dim, "dim", "spec", 1 << 24);
+  positive(spec.max_positions, "max_positions", "spec");
+  check(spec.norm, "spec.norm");
+  if (spec.embed_norm) check(*spec.embed_norm, "spec.embed_norm");
+  if (spec.positions) positive(spec.positions->entries, "entries", "spec.positions");
+  finite(spec.embed_scale, "embed_scale", "spec");
+  finite(spec.logit_scale, "logit_scale", "spec");
+  if (spec.logit_softcap)
+    require(*spec.logit_softcap > 0, "logit_softcap is not positive", "spec", "leave it out for no soft cap");
+  require(!spec.layers.empty() && spec.layers.size() <= 4096, std::to_string(spec.layers.size()) + " layers",
+          "spec", "it must have 1 to 4096");
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const std::string where = "layers." + std::to_string(i);
+    std::visit([&](const auto& mixer) { check(mixer, where + ".attn"); }, spec.layers[i].mixer);
+    std::visit([&](const auto& ffn) { check(ffn, where + ".ffn"); }, spec.layers[i].ffn);
+    finite(spec.layers[i].residual_scale, "residual_scale", where);
+  }
+}
+
+}  // namespace ttt::inline v2
