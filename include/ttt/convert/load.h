@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "ttt/convert/generation_defaults.h"
 #include "ttt/hw/target.h"
 #include "ttt/model/causal_lm.h"
 #include "ttt/ops/backend.h"
@@ -28,14 +29,6 @@ struct LoadOptions {
   std::optional<std::filesystem::path>
       cache{};  // of converted weights; unset: WeightCache::default_folder(); empty: none
   std::vector<std::filesystem::path> model_libraries{};  // besides the installed ones and $TTT_MODELS
-};
-
-// What a checkpoint says about generating: generation_config.json or the GGUF metadata. Ids that end an
-// answer, and sampling values where it gives any.
-struct GenerationDefaults {
-  std::vector<std::int32_t> eos_ids{};
-  std::optional<float> temperature{}, top_p{}, min_p{}, repetition_penalty{};
-  std::optional<int> top_k{};
 };
 
 struct LoadedModel {

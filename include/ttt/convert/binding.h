@@ -1,0 +1,49 @@
+// A weight map applied to the names and shapes of one checkpoint: for every slot of the network, where it
+// comes from.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ttt/convert/weight_map.h"
+#include "ttt/model/spec.h"
+#include "ttt/tensor/weight_source.h"
+
+namespace ttt::inline v2 {
+
+class Checkpoint;
+
+struct NamedShape {
+  std::string name;
+  std::vector<std::int64_t> shape;  // outermost first
+};
+
+// Immutable; copies share.
+class Binding {
+ public:
+  bool has(std::string_view slot) const;
+  // The weight as [rows, cols] of its slot. Undefined (null) for an optional slot without a tensor; Error for
+  // a name that is no slot.
+  WeightSourcePtr source(std::string_view slot, const Checkpoint&) const;
+  // "rows 0 to 575 of model.layers.0.self_attn.qkv_proj.weight, plus 1", or "" for an empty slot.
+  std::string describe(std::string_view slot) const;
+  std::vector<std::string> slots() const;    // in the order they were given
+  std::vector<std::string> ignored() const;  // checkpoint tensors that no slot uses
+  // {"weights": [{"slot", "shape", "role", "from"}], "ignored": [...]}
+  std::string to_json(int indent = 2) const;
+
+ private:
+  friend Binding bind(const WeightMap&, std::span<const NamedShape>, std::span<const WeightSlot>);
+  struct State;
+  std::shared_ptr<const State> state_;
+};
+
+// One Error that lists every missing, leftover, doubly used and misshapen tensor with its nearest match (the
+// first of each kind, and how many more), before any byte is read. Linear in the number of tensors.
+Binding bind(const WeightMap&, std::span<const NamedShape> tensors, std::span<const WeightSlot> slots);
+
+}  // namespace ttt::inline v2
