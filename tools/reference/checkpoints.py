@@ -127,6 +127,8 @@ def sentencepiece_bpe(tokens, scores, types, add_space_prefix):
              UNUSED: pb.ModelProto.SentencePiece.UNUSED, BYTE: pb.ModelProto.SentencePiece.BYTE,
              UNKNOWN: pb.ModelProto.SentencePiece.UNKNOWN}
     for token, score, kind in zip(tokens, scores, types):
+        if kind == USER_DEFINED:  # converters to GGUF store these as plain text; the processor matches escaped text
+            token = token.replace(" ", "\u2581")
         proto.pieces.add(piece=token, score=score, type=kinds.get(kind, pb.ModelProto.SentencePiece.NORMAL))
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(proto.SerializeToString())
