@@ -19,8 +19,9 @@
 
 namespace ttt::inline v2 {
 
-// What a checkpoint's generation config says, as far as a conversation needs it. The caller reads it.
-struct GenerationDefaults {
+// How answers are made. What the checkpoint recommends (convert/generation_defaults.h) is for the caller to
+// fill in.
+struct ChatOptions {
   std::vector<std::int32_t> eos_token_ids{};  // end an answer beside the generator's own
   SamplingParams sampling{};
 };
@@ -36,7 +37,7 @@ class ChatSession {
   using OnText = std::function<void(std::string_view)>;
 
   // `generator` outlives the session. Error when it has no tokenizer.
-  ChatSession(Generator& generator, ChatTemplate chat_template, GenerationDefaults = {}, RenderOptions = {});
+  ChatSession(Generator& generator, ChatTemplate chat_template, ChatOptions = {}, RenderOptions = {});
 
   void set_system(std::string text);  // replaces the system message; "" removes it
   void add(ChatMessage message);      // e.g. examples, or what a tool answered
@@ -54,7 +55,7 @@ class ChatSession {
   void clear();  // forgets all but the system message
 
   const std::vector<ChatMessage>& messages() const { return messages_; }
-  SamplingParams& sampling() { return defaults_.sampling; }
+  SamplingParams& sampling() { return options_.sampling; }
   RenderOptions& render_options() { return render_; }
   // What the model would be given now.
   RenderedPrompt prompt() const;
@@ -62,7 +63,7 @@ class ChatSession {
  private:
   Generator* generator_;
   ChatTemplate template_;
-  GenerationDefaults defaults_;
+  ChatOptions options_;
   RenderOptions render_;
   std::vector<ChatMessage> messages_;
   std::atomic<RequestId> active_{0};
