@@ -1,0 +1,18 @@
+// The parts of a spec that most decoders' configs spell the same. A model file starts from these and says
+// what differs.
+#pragma once
+
+#include "ttt/convert/hf_config.h"
+#include "ttt/model/spec.h"
+
+namespace ttt::inline v2 {
+
+// vocab_size, hidden_size, max_position_embeddings, the norms' eps, tie_word_embeddings (false when absent).
+// No layers.
+ModelSpec decoder(const HfConfig&);
+// Heads, head_dim, attention_bias (of q, k, v and o), rope and window of a layer.
+AttentionSpec attention(const HfConfig&, int layer = 0);
+// intermediate_size, the activation, mlp_bias; gated.
+MlpSpec mlp(const HfConfig&);
+
+}  // namespace ttt::inline v2

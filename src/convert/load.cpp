@@ -1,0 +1,172 @@
+#include "ttt/convert/load.h"
+
+#include <algorithm>
+
+#include "convert/library.h"
+#include "ttt/base/error.h"
+#include "ttt/convert/checkpoint.h"
+#include "ttt/model/build.h"
+
+namespace ttt::inline v2 {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+struct FoundFamily {
+  std::shared_ptr<const ModelLibrary> library;
+  const ModelLibrary::FamilyEntry* family = nullptr;
+  const ModelLibrary::Gguf* gguf = nullptr;  // for GGUF files
+};
+
+FoundFamily find_family(const Checkpoint& checkpoint, const std::vector<fs::path>& given) {
+  const std::string architecture = checkpoint.architecture();
+  const bool gguf = checkpoint.format() == CheckpointFormat::gguf;
+  std::vector<std::string> known;
+  for (const auto& library : model_libraries(given)) {
+    for (const auto& family : library->families()) {
+      if (gguf) {
+        for (const auto& part : family.gguf) {
+          if (part.architecture == architecture) return {library, &family, &part};
+          known.push_back(part.architecture);
+        }
+      } else {
+        if (std::ranges::find(family.architectures, architecture) != family.architectures.end())
+          return {library, &family, nullptr};
+        known.insert(known.end(), family.architectures.begin(), family.architectures.end());
+      }
+    }
+  }
+  if (known.empty())
+    throw Error("no model libraries", "",
+                "install the standard models, or name yours by --models or TTT_MODELS");
+  if (architecture.empty())
+    throw Error("no architecture", checkpoint.path().string(), "config.json must have \"architectures\"");
+  const std::string near = nearest(architecture, known);
+  throw Error("unknown architecture '" + printable(architecture) + "'", checkpoint.path().string(),
+              (near.empty() ? "" : "the nearest known one is " + near + "; ") +
+                  std::string("see ttt models, or docs/add_a_model.md to add it"));
+}
+
+struct Described {
+  FoundFamily found;
+  ModelSpec spec;
+  WeightMap weights;
+  std::vector<Override> overrides;
+  std::vector<std::string> unread;
+};
+
+Described describe(const Checkpoint& checkpoint, const std::vector<fs::path>& libraries) {
+  Described d{
+      .found = find_family(checkpoint, libraries), .spec = {}, .weights = {}, .overrides = {}, .unread = {}};
+  std::vector<GgufKey> keys;
+  if (d.found.gguf != nullptr) {
+    for (const auto& [hf, gguf] : d.found.gguf->config) keys.push_back({hf, gguf});
+  }
+  Json config = Json::parse(checkpoint.config_json(keys), nullptr, false);
+  if (config.is_discarded()) throw Error("config is not JSON", checkpoint.path().string());
+  if (d.found.gguf != nullptr) config.update(d.found.gguf->constants);
+  const HfConfig record = checkpoint.config(keys);
+  const Json answer =
+      d.found.library->ask({{"request", "describe"},
+                            {"family", d.found.family->name},
+                            {"config", std::move(config)},
+                            {"source", record.source()},
+                            {"gguf", d.found.gguf != nullptr ? d.found.gguf->architecture : ""}});
+  try {
+    d.spec = parse_spec(answer.at("spec").dump());
+    d.weights = WeightMap::from_json(answer.at("weight_map").dump());
+    for (const Json& row : answer.at("overrides")) {
+      d.overrides.push_back({.module = row.at("module").get<std::string>(),
+                             .field = row.at("field").get<std::string>(),
+                             .value = row.at("value").get<std::string>(),
+                             .origin = "model"});
+    }
+    // Metadata of GGUF files is not written by hand: what the family does not read there is no hint of a
+    // wrong port.
+    if (d.found.gguf == nullptr) {
+      record.merge_record(answer.at("record").dump());
+      (void)record.architecture();
+      d.unread = record.unread();
+    }
+  } catch (const Json::exception&) {
+    throw Error("answers in a form that this release does not know", d.found.library->path().string(),
+                "update the core or rebuild the library");
+  }
+  validate(d.spec);
+  return d;
+}
+
+Target make_target(const Checkpoint& checkpoint, const Described& d, const LoadOptions& options) {
+  const std::string precision = !options.precision.empty() ? options.precision
+                                : checkpoint.quantised()   ? "bfp8_b"
+                                                           : "accuracy";
+  const std::string sku = !options.sku.empty() ? options.sku : options.backend == "ttnn" ? "n150" : "cpu";
+  Target target = ttt::make_target(hw::find(sku), precision, options.mesh);
+  target.rows.insert(target.rows.end(), d.overrides.begin(), d.overrides.end());
+  if (!options.overrides.empty()) add_overrides(target, options.overrides);
+  return target;
+}
+
+}  // namespace
+
+LoadedModel load(const fs::path& path, const LoadOptions& options) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  const Described d = describe(checkpoint, options.model_libraries);
+  const std::vector<NamedShape> shapes = checkpoint.shapes();
+  if (shapes.empty()) throw Error("no weights", path.string(), "a config.json alone can only be inspected");
+  const std::vector<WeightSlot> slots = weight_slots(d.spec);
+  const Binding binding = ttt::bind(d.weights, shapes, slots);
+
+  LoadedModel loaded;
+  loaded.device = open_device(options.backend, {.threads = options.threads,
+                                                .deterministic = options.deterministic,
+                                                .isa = {},
+                                                .mesh = options.mesh,
+                                                .sku = options.sku});
+  const fs::path cache = options.cache.value_or(WeightCache::default_folder());
+  const Home home{
+      .device = loaded.device, .cache = cache.empty() ? WeightCache{} : WeightCache(cache), .bound = {}};
+  const WeightProvider provide = [&](const WeightSlot& slot) -> LazyWeight {
+    WeightSourcePtr source = binding.source(slot.name, checkpoint);
+    return source ? LazyWeight(std::move(source), slot.role, slot.name) : LazyWeight{};
+  };
+  const CustomModules custom = d.found.family->modules ? d.found.library->modules() : CustomModules{};
+  loaded.model = build(d.spec, provide, make_target(checkpoint, d, options), home, custom);
+  if (checkpoint.has_tokenizer()) loaded.tokenizer = checkpoint.tokenizer();
+  if (const auto text = checkpoint.chat_template())
+    loaded.chat_template.emplace(*text, checkpoint.special_tokens());
+  loaded.generation = checkpoint.generation();
+  loaded.architecture = checkpoint.architecture();
+  loaded.family = d.found.family->name;
+  loaded.library = d.found.library->path();
+  loaded.unread_keys = d.unread;
+  return loaded;
+}
+
+Description describe(const fs::path& path, const LoadOptions& options) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  Described d = describe(checkpoint, options.model_libraries);
+  return {.spec = std::move(d.spec),
+          .architecture = checkpoint.architecture(),
+          .family = d.found.family->name,
+          .library = d.found.library->path(),
+          .weight_map_json = d.weights.to_json(),
+          .unread_keys = std::move(d.unread)};
+}
+
+std::vector<FamilyInfo> families(const std::vector<fs::path>& given) {
+  std::vector<FamilyInfo> all;
+  for (const auto& library : model_libraries(given)) {
+    for (const auto& family : library->families()) {
+      FamilyInfo info{
+          .name = family.name, .architectures = family.architectures, .gguf = {}, .library = library->path()};
+      for (const auto& part : family.gguf) info.gguf.push_back(part.architecture);
+      all.push_back(std::move(info));
+    }
+  }
+  return all;
+}
+
+}  // namespace ttt::inline v2
