@@ -12,41 +12,43 @@
 
 namespace ttt::inline v2 {
 
-// Operand order of each op stands in ops.h; absent optional operands are undefined tensors.
+// Inputs of each kind, by index; those in parentheses may be absent.
 enum class OpKind : std::uint8_t {
-  linear,
-  matmul,
-  sparse_matmul,
-  rms_norm,
-  layer_norm,
-  softmax,
-  embedding,
-  rotary_embedding,
-  scaled_dot_product_attention,
-  chunked_scaled_dot_product_attention,
-  paged_scaled_dot_product_attention_decode,
-  paged_update_cache,
-  paged_fill_cache,
-  nlp_create_qkv_heads,
-  nlp_concat_heads,
-  binary,
-  unary,
-  ternary,
-  reduce,
-  topk,
-  argmax,
-  gather,
-  scatter,
-  concat,
-  slice,
-  pad,
-  permute,
-  repeat,
-  typecast,
-  to_contiguous,
-  all_gather,
-  reduce_scatter,
-  all_reduce,
+  linear,                                     // x, w, (bias)
+  matmul,                                     // a, b
+  sparse_matmul,                              // x, w, indices, (bias)
+  rms_norm,                                   // x, (weight), -, (residual)
+  layer_norm,                                 // x, (weight), (bias), (residual)
+  softmax,                                    // x
+  embedding,                                  // ids, table
+  rotary_embedding,                           // x, cos, sin
+  scaled_dot_product_attention,               // q, k, v, (attn_mask), (attention_sink), (alibi_slopes)
+  chunked_scaled_dot_product_attention,       // q, k_cache, v_cache, -, (attention_sink), (alibi_slopes),
+                                              // page_table
+  paged_scaled_dot_product_attention_decode,  // q, k_cache, v_cache, -, (attention_sink), (alibi_slopes),
+                                              // page_table, positions
+  paged_update_cache,                         // cache, x, page_table, positions; no output
+  paged_fill_cache,                           // cache, x, page_table; no output
+  nlp_create_qkv_heads,                       // x -> q, (k), (v)
+  nlp_concat_heads,                           // x
+  binary,                                     // a, b
+  unary,                                      // x
+  ternary,                                    // condition, a, b (where)
+  reduce,                                     // x
+  topk,                                       // x -> values, indices
+  argmax,                                     // x
+  gather,                                     // x, index
+  scatter,                                    // x, index, source
+  concat,                                     // parts, at most max_inputs
+  slice,                                      // x
+  pad,                                        // x
+  permute,                                    // x
+  repeat,                                     // x
+  typecast,                                   // x
+  to_contiguous,                              // x
+  all_gather,                                 // x
+  reduce_scatter,                             // x
+  all_reduce,                                 // x
   count_
 };
 std::string_view name(OpKind);  // TTNN's name
@@ -86,7 +88,9 @@ enum class UnaryOp : std::uint8_t {
 };
 std::string_view name(UnaryOp);
 enum class BinaryOp : std::uint8_t { add, subtract, multiply, divide, maximum, minimum, eq, lt, gt, le, ge };
+std::string_view name(BinaryOp);
 enum class ReduceOp : std::uint8_t { sum, mean, max, min, prod };
+std::string_view name(ReduceOp);
 
 // A unary function with its parameters (clamp: a = low, b = high; add_scalar, mul_scalar, pow_scalar: a).
 struct Activation {
@@ -112,11 +116,13 @@ struct RotaryAttributes {
 struct AttentionAttributes {
   float scale = 0;  // multiplies q.k; 0: head_dim^-1/2
   bool is_causal = true;
-  std::int64_t sliding_window_size = 0;  // a query sees this many latest keys, itself included; 0: all
-  std::int64_t chunk_size = 0;           // attention within chunks of absolute positions; 0: none
-  float softcap = 0;                     // s -> c tanh(s / c); 0: none
-  std::int64_t chunk_start = 0;          // chunked: absolute position of the first query
-  std::int64_t page_row = 0;             // chunked: row of the page table
+  // Causal: a query sees this many latest keys, itself included; else those at most half of it away on either
+  // side. 0: all.
+  std::int64_t sliding_window_size = 0;
+  std::int64_t chunk_size = 0;   // attention within chunks of absolute positions; 0: none
+  float softcap = 0;             // s -> c tanh(s / c); 0: none
+  std::int64_t chunk_start = 0;  // chunked: absolute position of the first query
+  std::int64_t page_row = 0;     // chunked: row of the page table
   SDPAProgramConfig program_config{};
   ComputeKernelConfig compute_kernel_config{};
 };
@@ -161,6 +167,7 @@ struct OpCall {
   std::array<Tensor, max_outputs> outputs{};           // run() fills them
   OpAttributes attributes{};
 
+  // inputs[i], which must be there.
   const Tensor& in(int i) const { return *inputs[static_cast<std::size_t>(i)]; }
   bool has(int i) const {
     return inputs[static_cast<std::size_t>(i)] != nullptr && inputs[static_cast<std::size_t>(i)]->defined();
@@ -171,7 +178,12 @@ struct OpCall {
   }
 };
 
-// Work of a call as its operands' sizes say: bytes read and written, floating-point operations.
+// What the call is in words: the kind's name, of the elementwise ones the function's ("mul", "silu", "sum").
+std::string_view label(const OpCall&);
+
+// Work of a call as its operands' sizes say: bytes read and written, floating-point operations. Tables,
+// caches and experts count as far as they are used; where positions or indices lie in device memory, as much
+// as could be.
 struct OpCost {
   std::uint64_t bytes = 0, flops = 0;
 };

@@ -22,13 +22,17 @@ namespace ttt::inline v2::ops {
 class Operand {
  public:
   Operand(const Tensor& t) : tensor_(&t) {}
-  Operand(Tensor&& t) : tensor_(&t), reusable_(true) {}
+  Operand(Tensor&& t) : tensor_(&t), moved_(&t) {}
   const Tensor& tensor() const { return *tensor_; }
-  bool reusable() const { return reusable_; }
+  bool reusable() const { return moved_ != nullptr; }
+  // Drops the handle of a tensor that was moved in.
+  void release() const {
+    if (moved_ != nullptr) *moved_ = Tensor();
+  }
 
  private:
   const Tensor* tensor_;
-  bool reusable_ = false;
+  Tensor* moved_ = nullptr;
 };
 
 struct LinearOptions {
@@ -86,7 +90,8 @@ struct AttentionOptions : AttentionAttributes {
 };
 // q [1, heads, queries, head_dim], k and v [1, kv_heads, keys, head_dim] (v may have another head_dim); heads
 // is a multiple of kv_heads
-// -> [1, heads, queries, v_head_dim]. Causal: query i sees the keys up to i + keys - queries.
+// -> [1, heads, queries, v_head_dim]. Causal: query i sees the keys up to i + keys - queries. Scores are
+// scaled, soft-capped, then masks and slopes are added. A query that sees no key gives zeros.
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& = {});
 // The queries of one sequence at positions [chunk_start, chunk_start + queries), keys from the paged caches

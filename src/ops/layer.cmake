@@ -1,0 +1,1 @@
+target_link_libraries(ttt_ops PRIVATE ${CMAKE_DL_LIBS})
