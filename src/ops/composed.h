@@ -7,10 +7,10 @@
 
 namespace ttt::inline v2::ops::composed {
 
-// Whether the kind has a fallback; the others are primitives, which a backend must implement (docs/ops.md).
-bool has(OpKind);
+// Whether the call has a fallback; the others are primitives, which a backend must implement (docs/ops.md).
+bool has(const OpCall&);
 
-// Fills call.outputs by simpler ops. Precondition: has(call.op), operands checked, output_specs set.
+// Fills call.outputs by simpler ops. Precondition: has(call), operands checked, output_specs set.
 void run(OpCall& call);
 
 // While one lives, every op that this thread calls through ops.h and that has a fallback is composed,

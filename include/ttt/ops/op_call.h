@@ -148,6 +148,7 @@ struct AxisAttributes {  // softmax, reduce, topk, argmax, gather, scatter, conc
   std::int64_t k = 1;                        // topk
   std::int64_t begin = 0, end = 0;           // slice: range of the axis; pad: elements before and after
   std::int64_t count = 1;                    // repeat
+  int mesh_axis = 1;                         // collectives: 0 rows of the mesh, 1 columns
   float value = 0;                           // pad
   std::array<int, Shape::max_rank> order{};  // permute
 };
