@@ -1,0 +1,228 @@
+#include "ttt/testing/bench.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <stop_token>
+
+#include "testing/driver.h"
+#include "ttt/base/error.h"
+#include "ttt/perf/zone.h"
+
+namespace ttt::inline v2::testing {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::ranges::nth_element(values, middle);
+  return *middle;
+}
+
+int usable_threads() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// Sums with enough independent chains to wait for memory and nothing else.
+[[gnu::always_inline]] inline std::uint64_t sum(const std::uint64_t* data, std::size_t count) {
+  std::uint64_t sums[32] = {};
+  for (std::size_t i = 0; i + 32 <= count; i += 32) {
+    for (std::size_t k = 0; k < 32; ++k) sums[k] += data[i + k];
+  }
+  std::uint64_t total = 0;
+  for (std::uint64_t part : sums) total += part;
+  return total;
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] std::uint64_t sum_avx2(const std::uint64_t* data, std::size_t count) {
+  return sum(data, count);
+}
+#endif
+std::uint64_t sum_portable(const std::uint64_t* data, std::size_t count) { return sum(data, count); }
+
+std::uint64_t read_all(const std::uint64_t* data, std::size_t count) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) return sum_avx2(data, count);
+#endif
+  return sum_portable(data, count);
+}
+
+}  // namespace
+
+double read_bandwidth(int threads, std::size_t bytes) {
+  constexpr int passes = 4;
+  const auto n = static_cast<std::size_t>(threads > 0 ? threads : usable_threads());
+  const std::size_t count = std::max<std::size_t>(bytes / n / sizeof(std::uint64_t), 1024);  // per thread
+  std::vector<double> seconds(passes);
+  std::vector<std::uint64_t> results(n);
+  Clock::time_point begin;
+  std::barrier gate(static_cast<std::ptrdiff_t>(n) + 1);
+  std::vector<std::jthread> workers;
+  for (std::size_t t = 0; t < n; ++t) {
+    workers.emplace_back([&, t] {
+      // Each thread writes its own part first, so that the pages exist and lie near it.
+      std::vector<std::uint64_t> part(count, t);
+      for (int pass = 0; pass < passes; ++pass) {
+        gate.arrive_and_wait();
+        results[t] += read_all(part.data(), part.size());
+        gate.arrive_and_wait();
+      }
+    });
+  }
+  for (double& pass : seconds) {
+    gate.arrive_and_wait();
+    begin = Clock::now();
+    gate.arrive_and_wait();
+    pass = seconds_since(begin);
+  }
+  workers.clear();
+  asm volatile("" : : "r"(results.data()) : "memory");  // the sums count as used
+  return static_cast<double>(n * count * sizeof(std::uint64_t)) / *std::ranges::min_element(seconds);
+}
+
+std::size_t resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return std::strtoull(line.c_str() + 8, nullptr, 10) * 1024;
+  }
+  return 0;
+}
+
+PeakMemory::PeakMemory() {
+  look();
+  thread_ = std::jthread([this](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      look();
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  });
+}
+
+void PeakMemory::look() {
+  const std::size_t now = resident_bytes();
+  std::size_t before = peak_.load();
+  while (now > before && !peak_.compare_exchange_weak(before, now)) {}
+}
+
+std::size_t PeakMemory::bytes() {
+  look();
+  return peak_.load();
+}
+
+BenchResult benchmark(const CausalLM& model, const BenchOptions& options) {
+  require_numbers(model, "a benchmark");
+  for (const auto& [value, name] : {std::pair{options.prompt_tokens, "prompt tokens"},
+                                    {options.new_tokens, "new tokens"},
+                                    {options.batch, "batch"},
+                                    {options.repeats, "repeats"},
+                                    {options.step_tokens, "step tokens"}}) {
+    if (value < 1)
+      throw Error(std::string(name) + " of " + std::to_string(value), "the benchmark", "choose at least 1");
+  }
+  const auto prompt_length = static_cast<std::size_t>(options.prompt_tokens),
+             users = static_cast<std::size_t>(options.batch);
+  const std::size_t length = prompt_length + static_cast<std::size_t>(options.new_tokens);
+  if (const std::size_t limit = max_context(model); limit > 0 && length > limit)
+    throw Error(std::to_string(length) + " tokens per user",
+                "the model has a context of " + std::to_string(limit), "choose fewer");
+
+  BenchResult result;
+  result.read_bandwidth = read_bandwidth(options.threads);
+  model.load_weights();
+  result.weight_bytes = model.weight_bytes();
+  Driver driver(model, users, length);
+  result.kv_bytes = driver.kv_bytes();
+
+  std::vector<std::vector<std::int32_t>> prompts(users);
+  for (std::size_t u = 0; u < users; ++u) {
+    for (std::size_t i = 0; i < prompt_length; ++i)
+      prompts[u].push_back(static_cast<std::int32_t>((i * 7919 + u * 104729 + 17) %
+                                                     static_cast<std::size_t>(model.spec().vocab)));
+  }
+  std::vector<std::int32_t> next(users);
+  std::vector<std::span<const std::int32_t>> tokens(users);
+
+  const auto prefill = [&](std::size_t user) {
+    std::ranges::fill(tokens, std::span<const std::int32_t>{});
+    const auto step = static_cast<std::size_t>(options.step_tokens);
+    for (std::size_t at = 0; at < prompt_length; at += step) {
+      const std::size_t count = std::min(step, prompt_length - at);
+      tokens[user] = std::span(prompts[user]).subspan(at, count);
+      const bool last = at + count == prompt_length;
+      const StepOutput output = driver.feed(tokens, last ? Want::last_rows : Want::nothing);
+      if (last) next[user] = std::max(argmax(output.logits), 0);
+    }
+  };
+  const auto decode = [&] {
+    for (std::size_t u = 0; u < users; ++u) tokens[u] = std::span(&next[u], 1);
+    const StepOutput output = driver.feed(tokens, Want::last_rows);
+    const auto vocab = static_cast<std::size_t>(output.vocab);
+    for (std::size_t u = 0; u < users; ++u)
+      next[u] = std::max(argmax(std::span(output.logits).subspan(u * vocab, vocab)), 0);
+  };
+
+  // Once for the caches and buffers, and to count what a step moves.
+  prefill(0);
+  if (users == 1 && length > prompt_length) {
+    perf::ZoneScope scope([&](const perf::ZoneRecord& record) { result.bytes_per_step += record.bytes; });
+    decode();
+  }
+  std::vector<double> first_token, prefill_time, step_time;
+  std::size_t done = 0;
+  const std::size_t total =
+      static_cast<std::size_t>(options.repeats) * (users + static_cast<std::size_t>(options.new_tokens) - 1);
+  const auto progress = [&] {
+    ++done;
+    if (options.progress) options.progress(done, total);
+  };
+  for (int repeat = 0; repeat < options.repeats; ++repeat) {
+    driver.reset();
+    const Clock::time_point begin = Clock::now();
+    for (std::size_t u = 0; u < users; ++u) {
+      const Clock::time_point user_begin = Clock::now();
+      prefill(u);
+      first_token.push_back(seconds_since(user_begin));
+      progress();
+    }
+    prefill_time.push_back(seconds_since(begin));
+    const bool counts = repeat == 0 && users > 1 && options.new_tokens > 1;
+    int steps = options.new_tokens - 1;
+    if (counts) {  // with all users in it; not timed
+      perf::ZoneScope scope([&](const perf::ZoneRecord& record) { result.bytes_per_step += record.bytes; });
+      decode();
+      --steps;
+      progress();
+    }
+    const Clock::time_point decode_begin = Clock::now();
+    for (int i = 0; i < steps; ++i) {
+      decode();
+      progress();
+    }
+    if (steps > 0) step_time.push_back(seconds_since(decode_begin) / steps);
+  }
+  result.time_to_first_token = median(first_token);
+  result.prefill_tokens_per_second = static_cast<double>(users * prompt_length) / median(prefill_time);
+  if (!step_time.empty()) {
+    result.time_per_step = median(step_time);
+    result.tokens_per_second_per_user = 1 / result.time_per_step;
+    result.tokens_per_second = static_cast<double>(users) / result.time_per_step;
+    result.bytes_per_second = static_cast<double>(result.bytes_per_step) / result.time_per_step;
+  }
+  return result;
+}
+
+}  // namespace ttt::inline v2::testing
