@@ -86,11 +86,9 @@ def compute(model, ids, new_tokens=8, logits=True, hidden_states=True, tap_rows=
             values[f"hidden_states.{k}"] = state.float()
     if tap_rows:
         with taps.Taps(model, len(ids)) as recorder:
-            recorder.record("logits", forward(model, prompt).logits)
+            forward(model, prompt)
         rows = len(ids) if tap_rows < 0 else min(tap_rows, len(ids))
-        for name, value in recorder.values.items():
-            if name not in values:
-                values[name] = value[-rows:]
+        values.update({name: value[-rows:] for name, value in recorder.values.items()})
         facts["tap_rows"] = str(rows)
     if new_tokens:
         tokens, step_logits, rows = greedy(model, prompt, new_tokens)
