@@ -55,13 +55,19 @@ TEST(Rope, FrequenciesEqualTransformers) {
 TEST(Rope, RejectsWhatCanNotRotate) {
   EXPECT_THROW(resolve(RopeConfig{.spec = {.rotary_dim = 5}, .head_dim = 8}, Target{}), Error);
   EXPECT_THROW(resolve(RopeConfig{.spec = {.rotary_dim = 16}, .head_dim = 8}, Target{}), Error);
-  EXPECT_THROW(resolve(RopeConfig{.spec = {.scaling = {.kind = RopeScalingKind::yarn, .factor = 2}}, .head_dim = 8}, Target{}), Error);
-  EXPECT_THROW(resolve(RopeConfig{.spec = {.scaling = {.kind = RopeScalingKind::dynamic}}, .head_dim = 8}, Target{}), Error);
+  EXPECT_THROW(
+      resolve(RopeConfig{.spec = {.scaling = {.kind = RopeScalingKind::yarn, .factor = 2}}, .head_dim = 8},
+              Target{}),
+      Error);
+  EXPECT_THROW(
+      resolve(RopeConfig{.spec = {.scaling = {.kind = RopeScalingKind::dynamic}}, .head_dim = 8}, Target{}),
+      Error);
 }
 
 TEST(Alibi, SlopesOfPowersOfTwoAndOthers) {
   const std::vector<float> eight = alibi_slopes(8);
-  for (int i = 0; i < 8; ++i) EXPECT_FLOAT_EQ(eight[static_cast<std::size_t>(i)], std::exp2(-static_cast<float>(i + 1)));
+  for (int i = 0; i < 8; ++i)
+    EXPECT_FLOAT_EQ(eight[static_cast<std::size_t>(i)], std::exp2(-static_cast<float>(i + 1)));
   const std::vector<float> twelve = alibi_slopes(12);
   ASSERT_EQ(twelve.size(), 12u);
   EXPECT_FLOAT_EQ(twelve[8], std::exp2(-0.5f));
