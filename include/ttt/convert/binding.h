@@ -18,8 +18,8 @@ namespace ttt::inline v2 {
 class Checkpoint;
 
 struct NamedShape {
-  std::string name;
-  std::vector<std::int64_t> shape;  // outermost first
+  std::string name{};
+  std::vector<std::int64_t> shape{};  // outermost first
 };
 
 // Immutable; copies share.

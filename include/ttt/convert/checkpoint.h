@@ -25,11 +25,11 @@ enum class CheckpointFormat : std::uint8_t { safetensors, gguf };
 std::string_view name(CheckpointFormat);
 
 struct CheckpointTensor {
-  std::string name;
-  std::vector<std::int64_t> shape;  // outermost first, as Hugging Face has it (GGUF counts the other way)
+  std::string name{};
+  std::vector<std::int64_t> shape{};  // outermost first, as Hugging Face has it (GGUF counts the other way)
   StorageType type = StorageType::f32;
-  std::string scheme;  // "" as stored; else how it is dequantised on load: "fp8 128x128", "mxfp4", "gptq 4
-                       // bits", "awq 4 bits"
+  std::string scheme{};  // "" as stored; else how it is dequantised on load: "fp8 128x128", "mxfp4", "gptq 4
+                         // bits", "awq 4 bits"
   std::uint32_t file = 0;               // index into Checkpoint::files()
   std::uint64_t offset = 0, bytes = 0;  // of the stored values in that file
 };

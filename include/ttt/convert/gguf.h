@@ -25,8 +25,8 @@ using GgufArray =
 using GgufValue = std::variant<std::int64_t, std::uint64_t, double, bool, std::string, GgufArray>;
 
 struct GgufTensor {
-  std::string name;
-  std::vector<std::int64_t> shape;  // outermost first: the reverse of the file's order
+  std::string name{};
+  std::vector<std::int64_t> shape{};  // outermost first: the reverse of the file's order
   StorageType type = StorageType::f32;
   std::uint32_t file = 0;               // index into files()
   std::uint64_t offset = 0, bytes = 0;  // from the beginning of that file

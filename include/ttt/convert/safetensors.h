@@ -17,8 +17,8 @@
 namespace ttt::inline v2 {
 
 struct SafetensorsTensor {
-  std::string name;
-  std::vector<std::int64_t> shape;
+  std::string name{};
+  std::vector<std::int64_t> shape{};
   StorageType type = StorageType::f32;
   std::uint64_t offset = 0, bytes = 0;  // from the beginning of the file
 };
@@ -52,10 +52,10 @@ class SafetensorsFile {
 // A tensor to be written. `write` is called once, in order, and hands its bytes (little endian, `bytes` in
 // all) to the sink piece by piece.
 struct SafetensorsEntry {
-  std::string name;
-  std::vector<std::int64_t> shape;
+  std::string name{};
+  std::vector<std::int64_t> shape{};
   StorageType type = StorageType::f32;  // a plain type
-  std::function<void(const std::function<void(std::span<const std::byte>)>& sink)> write;
+  std::function<void(const std::function<void(std::span<const std::byte>)>& sink)> write{};
 };
 
 // Writes beside `path` and renames, so that readers see a whole file or none. Streams: memory does not grow

@@ -12,6 +12,7 @@
 namespace ttt::inline v2 {
 
 enum class StorageType : std::uint8_t {
+  // safetensors and GGUF; e8m0 is a power of two (scales of MXFP4)
   f64,
   f32,
   f16,
@@ -28,18 +29,17 @@ enum class StorageType : std::uint8_t {
   u16,
   u8,
   boolean,
+  // GGUF
   q4_0,
   q4_1,
   q5_0,
   q5_1,
   q8_0,
-  q8_1,
   q2_k,
   q3_k,
   q4_k,
   q5_k,
   q6_k,
-  q8_k,
   iq2_xxs,
   iq2_xs,
   iq2_s,
@@ -52,6 +52,7 @@ enum class StorageType : std::uint8_t {
   tq1_0,
   tq2_0,
   mxfp4,
+  nvfp4,
 };
 
 std::string_view name(StorageType);  // "F32", "F8_E4M3", "Q4_K": as safetensors and ggml spell them
