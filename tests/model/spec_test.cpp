@@ -11,29 +11,30 @@ using namespace ttt;
 
 // A spec with every field away from its default.
 ModelSpec elaborate() {
-  AttentionSpec attention{.heads = 8,
-                          .kv_heads = 2,
-                          .head_dim = 16,
-                          .qkv_bias = true,
-                          .out_bias = true,
-                          .qk_norm = QkNorm::full_width,
-                          .qk_norm_spec = {.kind = NormKind::layer, .eps = 1e-6f, .weight = true, .bias = true},
-                          .qk_norm_after_rope = true,
-                          .rope = RopeSpec{.theta = 5e5f,
-                                           .rotary_dim = 8,
-                                           .interleaved = true,
-                                           .max_positions = 128,
-                                           .scaling = {.kind = RopeScalingKind::longrope,
-                                                       .factor = 2,
-                                                       .original_max_positions = 64,
-                                                       .attention_factor = 1.5f,
-                                                       .short_factor = {1, 1, 1, 1},
-                                                       .long_factor = {2, 2, 2, 2}}},
-                          .window = 33,
-                          .scale = 0.3f,
-                          .softcap = 50.0f,
-                          .clip_qkv = 8.0f,
-                          .sinks = true};
+  AttentionSpec attention{
+      .heads = 8,
+      .kv_heads = 2,
+      .head_dim = 16,
+      .qkv_bias = true,
+      .out_bias = true,
+      .qk_norm = QkNorm::full_width,
+      .qk_norm_spec = {.kind = NormKind::layer, .eps = 1e-6f, .weight = true, .bias = true},
+      .qk_norm_after_rope = true,
+      .rope = RopeSpec{.theta = 5e5f,
+                       .rotary_dim = 8,
+                       .interleaved = true,
+                       .max_positions = 128,
+                       .scaling = {.kind = RopeScalingKind::longrope,
+                                   .factor = 2,
+                                   .original_max_positions = 64,
+                                   .attention_factor = 1.5f,
+                                   .short_factor = {1, 1, 1, 1},
+                                   .long_factor = {2, 2, 2, 2}}},
+      .window = 33,
+      .scale = 0.3f,
+      .softcap = 50.0f,
+      .clip_qkv = 8.0f,
+      .sinks = true};
   MoeSpec moe{.experts = 8,
               .top_k = 2,
               .hidden = 24,
@@ -83,13 +84,13 @@ TEST(Spec, ParseNamesTheWrongField) {
   const auto message = [](const char* text) -> std::string {
     try {
       parse_spec(text);
-    } catch (const Error& e) {
-      return e.what();
-    }
+    } catch (const Error& e) { return e.what(); }
     return "accepted";
   };
   EXPECT_NE(message(R"({"vocap": 3})").find("did you mean 'vocab'"), std::string::npos);
-  EXPECT_NE(message(R"({"layers": [{"mixer": {"attention": {"heads": "x"}}}]})").find("layers[0].mixer.attention.heads"), std::string::npos);
+  EXPECT_NE(message(R"({"layers": [{"mixer": {"attention": {"heads": "x"}}}]})")
+                .find("layers[0].mixer.attention.heads"),
+            std::string::npos);
   EXPECT_NE(message(R"({"layers": [{"residual": "none"}]})").find("one of pre_norm"), std::string::npos);
   EXPECT_NE(message(R"({"vocab": 99999999999})").find("out of range"), std::string::npos);
   EXPECT_NE(message("[1").find("not JSON"), std::string::npos);
@@ -119,13 +120,34 @@ TEST(Spec, SlotsAreUniqueAndComplete) {
   const std::vector<WeightSlot> slots = weight_slots(elaborate());
   std::set<std::string> names;
   for (const WeightSlot& slot : slots) EXPECT_TRUE(names.insert(slot.name).second) << slot.name;
-  for (const char* name :
-       {"embed", "position_embed", "embed_norm", "layers.0.attn_norm", "layers.0.attn_norm.bias", "layers.0.attn.q", "layers.0.attn.q.bias",
-        "layers.0.attn.q_norm", "layers.0.attn.q_norm.bias", "layers.0.attn.sinks", "layers.0.attn.o.bias", "layers.0.attn_post_norm",
-        "layers.0.ffn_norm", "layers.0.ffn.router", "layers.0.ffn.router.bias", "layers.0.ffn.router.correction_bias",
-        "layers.0.ffn.experts.gate", "layers.0.ffn.experts.down.bias", "layers.0.ffn.shared.up", "layers.0.ffn.shared_gate",
-        "layers.0.ffn_post_norm", "layers.1.attn_norm", "layers.1.attn.in_proj", "layers.1.ffn.gate", "norm", "norm.bias", "lm_head",
-        "lm_head.bias"})
+  for (const char* name : {"embed",
+                           "position_embed",
+                           "embed_norm",
+                           "layers.0.attn_norm",
+                           "layers.0.attn_norm.bias",
+                           "layers.0.attn.q",
+                           "layers.0.attn.q.bias",
+                           "layers.0.attn.q_norm",
+                           "layers.0.attn.q_norm.bias",
+                           "layers.0.attn.sinks",
+                           "layers.0.attn.o.bias",
+                           "layers.0.attn_post_norm",
+                           "layers.0.ffn_norm",
+                           "layers.0.ffn.router",
+                           "layers.0.ffn.router.bias",
+                           "layers.0.ffn.router.correction_bias",
+                           "layers.0.ffn.experts.gate",
+                           "layers.0.ffn.experts.down.bias",
+                           "layers.0.ffn.shared.up",
+                           "layers.0.ffn.shared_gate",
+                           "layers.0.ffn_post_norm",
+                           "layers.1.attn_norm",
+                           "layers.1.attn.in_proj",
+                           "layers.1.ffn.gate",
+                           "norm",
+                           "norm.bias",
+                           "lm_head",
+                           "lm_head.bias"})
     EXPECT_TRUE(names.contains(name)) << name;
   EXPECT_FALSE(names.contains("layers.0.ffn.shared.gate"));  // the shared MLP is plain
   EXPECT_FALSE(names.contains("layers.1.ffn_norm"));         // one norm serves both
