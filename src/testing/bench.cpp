@@ -7,8 +7,10 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <stop_token>
+#include <tuple>
 
 #include "testing/driver.h"
 #include "ttt/base/error.h"
@@ -59,6 +61,33 @@ std::uint64_t read_all(const std::uint64_t* data, std::size_t count) {
   if (__builtin_cpu_supports("avx2")) return sum_avx2(data, count);
 #endif
   return sum_portable(data, count);
+}
+
+// Bytes that a piece of work moves: those of its operations, an operation that is composed of others counted
+// once.
+std::size_t moved_bytes(const std::function<void()>& work) {
+  struct Span {
+    Clock::time_point begin, end;
+    std::uint64_t bytes;
+  };
+  std::vector<Span> spans;
+  {
+    perf::ZoneScope scope([&](const perf::ZoneRecord& record) {
+      if (record.bytes > 0) spans.push_back({record.begin, record.end, record.bytes});
+    });
+    work();
+  }
+  std::ranges::sort(spans, [](const Span& a, const Span& b) {
+    return std::tie(a.begin, b.end) < std::tie(b.begin, a.end);
+  });
+  std::size_t total = 0;
+  Clock::time_point covered{};
+  for (const Span& span : spans) {
+    if (span.end <= covered) continue;
+    covered = span.end;
+    total += span.bytes;
+  }
+  return total;
 }
 
 }  // namespace
@@ -176,11 +205,8 @@ BenchResult benchmark(const CausalLM& model, const BenchOptions& options) {
   };
 
   // Once for the caches and buffers, and to count what a step moves.
-  prefill(0);
-  if (users == 1 && length > prompt_length) {
-    perf::ZoneScope scope([&](const perf::ZoneRecord& record) { result.bytes_per_step += record.bytes; });
-    decode();
-  }
+  for (std::size_t u = 0; u < users; ++u) prefill(u);
+  if (options.new_tokens > 1) result.bytes_per_step = moved_bytes(decode);
   std::vector<double> first_token, prefill_time, step_time;
   std::size_t done = 0;
   const std::size_t total =
@@ -199,14 +225,7 @@ BenchResult benchmark(const CausalLM& model, const BenchOptions& options) {
       progress();
     }
     prefill_time.push_back(seconds_since(begin));
-    const bool counts = repeat == 0 && users > 1 && options.new_tokens > 1;
-    int steps = options.new_tokens - 1;
-    if (counts) {  // with all users in it; not timed
-      perf::ZoneScope scope([&](const perf::ZoneRecord& record) { result.bytes_per_step += record.bytes; });
-      decode();
-      --steps;
-      progress();
-    }
+    const int steps = options.new_tokens - 1;
     const Clock::time_point decode_begin = Clock::now();
     for (int i = 0; i < steps; ++i) {
       decode();
