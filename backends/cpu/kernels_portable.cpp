@@ -1,0 +1,81 @@
+// Kernels for any machine: vectors of four floats that the compiler maps to what the baseline has.
+#include "kernels.h"
+
+namespace ttt::inline v2::cpu {
+namespace {
+
+constexpr int lanes = 4;
+typedef float F __attribute__((vector_size(16)));
+typedef int32_t I __attribute__((vector_size(16)));
+typedef uint32_t U __attribute__((vector_size(16)));
+
+constexpr int most_rows = 4, gemm_vectors = 2;  // of the 16 registers: 8 sums, 2 weights, 1 factor
+constexpr int most_direct_rows = 1;
+constexpr int panels_for[] = {0, 1};
+constexpr int transpose_size = 4;
+
+inline F set1(float x) { return F{x, x, x, x}; }
+inline F load(const float* p) {
+  F v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, F v) { __builtin_memcpy(p, &v, sizeof v); }
+inline F fma(F a, F b, F c) { return a * b + c; }
+
+inline F load_bf16(const uint16_t* p) {
+  uint16_t t[lanes];
+  __builtin_memcpy(t, p, sizeof t);
+  U v;
+  for (int i = 0; i < lanes; ++i) v[i] = (uint32_t)t[i] << 16;
+  return (F)v;
+}
+inline void store_bf16(uint16_t* p, F x) {
+  const U word = (U)x;
+  const U rounded = (word + 0x7FFFu + (word >> 16 & 1u)) >> 16, nan = word >> 16 | 0x40u;
+  const U bits = x != x ? nan : rounded;
+  uint16_t t[lanes];
+  for (int i = 0; i < lanes; ++i) t[i] = (uint16_t)bits[i];
+  __builtin_memcpy(p, t, sizeof t);
+}
+
+// 2^(e - 127) for four biased exponents.
+inline F exponents(const uint8_t* p) {
+  U v;
+  for (int i = 0; i < lanes; ++i) v[i] = (uint32_t)p[i] << 23;
+  return (F)v;
+}
+
+// Values times 2^24 of four outputs and four inputs, see layout.h.
+inline void bfp8_lanes(const uint8_t* p, F* out) {
+  for (int k = 0; k < 4; ++k) {
+    I v;
+    for (int n = 0; n < lanes; ++n) v[n] = (int32_t)((uint32_t)p[k / 2 * 8 + n * 2 + k % 2] << 24);
+    out[k] = __builtin_convertvector(v, F);
+  }
+}
+
+inline void bfp4_lanes(const uint8_t* p, F* out) {
+  U raw;
+  __builtin_memcpy(&raw, p, sizeof raw);
+  for (int k = 0; k < 8; ++k) {
+    const U nibble = raw >> (k / 2 * 4 + k % 2 * 16);
+    const F magnitude = __builtin_convertvector((I)(nibble & 7u), F);
+    out[k] = (F)((U)magnitude | (nibble & 8u) << 28);
+  }
+}
+
+inline void transpose_block(const float* x, int64_t ldx, float* y, int64_t ldy) {
+  for (int r = 0; r < transpose_size; ++r) {
+    for (int c = 0; c < transpose_size; ++c) y[c * ldy + r] = x[r * ldx + c];
+  }
+}
+
+#include "kernels_impl.h"
+
+}  // namespace
+
+constexpr Kernels portable_table = table();
+const Kernels kernels_portable = portable_table;
+
+}  // namespace ttt::inline v2::cpu

@@ -1,0 +1,426 @@
+// Matrix products: linear, sparse_matmul (packed weights) and matmul (two activations).
+//
+// A product is a list of groups, each some rows times one packed matrix. Work is cut over outputs and rows,
+// never over the inputs, and every output sums over its inputs in ascending order: a row's result depends
+// neither on the number of threads nor on the rows beside it.
+#include <algorithm>
+#include <cstring>
+
+#include "access.h"
+
+namespace ttt::inline v2::cpu {
+
+namespace {
+
+struct Group {
+  const std::uint8_t* weights = nullptr;
+  std::int64_t first_row = 0, rows = 0;
+  Elements bias{};
+  std::int64_t bias_element = 0;
+  bool has_bias = false;
+};
+
+// Sections below this many multiplications run on the calling thread.
+constexpr std::int64_t serial_work = 1 << 16;
+
+class Product {
+ public:
+  Product(CpuDevice& device, const Packed& p, bool bf16_rows)
+      : device_(device),
+        k_(device.kernels()),
+        p_(p),
+        pairs_(bf16_rows && k_.gemm_dp != nullptr),
+        depth_(p.tiles() * tile_depth) {}
+
+  // read(row, float* to): row's p.in inputs. write(row, column, count, float* values): outputs of a row,
+  // values may be changed.
+  template <class Read, class Write>
+  void run(const std::vector<Group>& groups, const Activation& activation, Read&& read, Write&& write) {
+    std::int64_t rows = 0, work = 0, most = 0;
+    for (const Group& g : groups) {
+      rows = std::max(rows, g.first_row + g.rows);
+      work += g.rows * p_.out * p_.in;
+      most = std::max(most, g.rows);
+    }
+    if (rows == 0 || p_.out == 0) return;
+    const int threads = work < serial_work ? 1 : device_.pool().size();
+    prepare(groups, rows, threads, read);
+
+    std::vector<Task>& tasks = tasks_of(groups, threads);
+    const auto work_on = [&](std::int64_t begin, std::int64_t end, int thread) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Task& task = tasks[static_cast<std::size_t>(i)];
+        if (task.direct) {
+          direct(groups[task.group], task, activation, thread, write);
+        } else {
+          blocked(groups[task.group], task, activation, thread, write);
+        }
+      }
+    };
+    const auto count = static_cast<std::int64_t>(tasks.size());
+    if (threads == 1) {
+      work_on(0, count, 0);
+    } else {
+      device_.pool().parallel_for(count, 1, work_on);
+    }
+  }
+
+ private:
+  struct Task {
+    std::size_t group = 0;
+    bool direct = false;
+    std::int64_t panel_begin = 0, panel_end = 0;
+    std::int64_t block_begin = 0, block_end = 0;  // of rows, when not direct
+  };
+
+  bool is_direct(const Group& g) const { return g.rows <= k_.direct_rows; }
+  std::int64_t blocks_of(const Group& g) const { return (g.rows + k_.gemm_rows - 1) / k_.gemm_rows; }
+  static std::int64_t block_row(const Group& g, std::int64_t blocks, std::int64_t block) {
+    return g.rows * block / blocks;
+  }
+  float* prepared(std::int64_t row) const { return prepared_ + row * depth_; }
+
+  // Rows as the kernels read them: direct ones as float32, blocked ones as [input][row] (pairs of bf16 under
+  // pairs_).
+  template <class Read>
+  void prepare(const std::vector<Group>& groups, std::int64_t rows, int threads, Read&& read) {
+    prepared_ = reinterpret_cast<float*>(device_.shared_scratch(static_cast<std::size_t>(rows * depth_) * 4));
+    const auto pad = [&](float* row) {
+      if (depth_ > p_.in) std::memset(row + p_.in, 0, static_cast<std::size_t>(depth_ - p_.in) * 4);
+    };
+    for (const Group& g : groups) {
+      if (is_direct(g)) {
+        for (std::int64_t r = 0; r < g.rows; ++r) {
+          read(g.first_row + r, prepared(g.first_row + r));
+          pad(prepared(g.first_row + r));
+        }
+        continue;
+      }
+      const std::int64_t blocks = blocks_of(g);
+      const auto fill = [&](std::int64_t begin, std::int64_t end, int thread) {
+        for (std::int64_t b = begin; b < end; ++b) {
+          const std::int64_t first = block_row(g, blocks, b), count = block_row(g, blocks, b + 1) - first;
+          auto* rows_f32 = reinterpret_cast<float*>(
+              device_.scratch(thread, static_cast<std::size_t>(count * depth_) * 6 + 64));
+          for (std::int64_t r = 0; r < count; ++r) {
+            read(g.first_row + first + r, rows_f32 + r * depth_);
+            pad(rows_f32 + r * depth_);
+          }
+          float* to = prepared(g.first_row + first);
+          if (pairs_) {  // a pair of bf16 moves as one 32-bit word
+            auto* words = reinterpret_cast<std::uint16_t*>(rows_f32 + count * depth_);
+            k_.f32_to_bf16(rows_f32, words, count * depth_);
+            k_.transpose(reinterpret_cast<const float*>(words), depth_ / 2, to, count, count, depth_ / 2);
+          } else {
+            k_.transpose(rows_f32, depth_, to, count, count, depth_);
+          }
+        }
+      };
+      if (threads == 1) {
+        fill(0, blocks, 0);
+      } else {
+        device_.pool().parallel_for(blocks, 1, fill);
+      }
+    }
+  }
+
+  std::vector<Task>& tasks_of(const std::vector<Group>& groups, int threads) {
+    thread_local std::vector<Task> tasks;
+    tasks.clear();
+    const std::int64_t panels = p_.panels();
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      const Group& g = groups[i];
+      if (g.rows == 0) continue;
+      // Enough pieces that a thread that is late does not hold up the others.
+      const std::int64_t pieces = groups.size() > 1 ? 2 : 4 * threads;
+      if (is_direct(g)) {
+        const std::int64_t wide = k_.direct_panels[g.rows];
+        std::int64_t step = threads == 1 ? panels : (panels + pieces - 1) / pieces;
+        if (step > wide) step = round_up(step, wide);
+        for (std::int64_t at = 0; at < panels; at += step) {
+          tasks.push_back(
+              {.group = i, .direct = true, .panel_begin = at, .panel_end = std::min(at + step, panels)});
+        }
+        continue;
+      }
+      const std::int64_t blocks = blocks_of(g);
+      const std::int64_t parts =
+          threads == 1 ? 1 : std::min(blocks, std::max<std::int64_t>(1, (pieces + panels - 1) / panels));
+      for (std::int64_t at = 0; at < panels; ++at) {
+        for (std::int64_t part = 0; part < parts; ++part) {
+          tasks.push_back({.group = i,
+                           .direct = false,
+                           .panel_begin = at,
+                           .panel_end = at + 1,
+                           .block_begin = blocks * part / parts,
+                           .block_end = blocks * (part + 1) / parts});
+        }
+      }
+    }
+    return tasks;
+  }
+
+  template <class Write>
+  void finish(const Group& g, const Activation& activation, std::int64_t row, std::int64_t column,
+              std::int64_t width, float* values, const float* bias, Write&& write) const {
+    if (bias != nullptr) k_.binary(Fn2::add, values, bias, values, width);
+    if (activation.op != UnaryOp::identity) {
+      k_.unary(static_cast<Fn>(activation.op), activation.a, activation.b, values, values, width);
+    }
+    write(g.first_row + row, column, width, values);
+  }
+
+  template <class Write>
+  void direct(const Group& g, const Task& task, const Activation& activation, int, Write&& write) const {
+    constexpr int most_rows = 8, most_panels = 4;
+    alignas(64) float c[most_rows * most_panels * panel_width];
+    alignas(64) float bias[most_panels * panel_width];
+    const auto format = static_cast<std::size_t>(p_.format);
+    const auto kernel = pairs_ && k_.direct_dp[format] != nullptr ? k_.direct_dp[format] : k_.direct[format];
+    const std::int64_t wide = k_.direct_panels[g.rows];
+    for (std::int64_t panel = task.panel_begin; panel < task.panel_end; panel += wide) {
+      const std::int64_t count = std::min(wide, task.panel_end - panel), column = panel * panel_width;
+      const std::int64_t ldc = count * panel_width, width = std::min(ldc, p_.out - column);
+      kernel(static_cast<int>(g.rows), static_cast<int>(count), prepared(g.first_row), depth_,
+             g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes(), p_.panel_bytes(), p_.tiles(), c,
+             ldc);
+      if (g.has_bias) load_values(k_, g.bias, g.bias_element + column, 1, width, bias);
+      for (std::int64_t r = 0; r < g.rows; ++r) {
+        finish(g, activation, r, column, width, c + r * ldc, g.has_bias ? bias : nullptr, write);
+      }
+    }
+  }
+
+  template <class Write>
+  void blocked(const Group& g, const Task& task, const Activation& activation, int thread,
+               Write&& write) const {
+    constexpr int most_rows = 16;
+    alignas(64) float bias[panel_width];
+    const auto format = static_cast<std::size_t>(p_.format);
+    const std::int64_t blocks = blocks_of(g), panel = task.panel_begin, column = panel * panel_width;
+    const std::int64_t width = std::min<std::int64_t>(panel_width, p_.out - column);
+    const std::uint8_t* weights = g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes();
+    if (g.has_bias) load_values(k_, g.bias, g.bias_element + column, 1, width, bias);
+
+    const bool as_stored = pairs_ ? p_.format == Format::bf16 : p_.format == Format::f32;
+    // What is expanded at a time stays in the second-level cache; the sums wait in memory between the pieces.
+    const std::int64_t tiles = p_.tiles(),
+                       step = as_stored ? tiles : std::min<std::int64_t>(tiles, pairs_ ? 128 : 64);
+    const std::int64_t rows = block_row(g, blocks, task.block_end) - block_row(g, blocks, task.block_begin);
+    const std::int64_t first = block_row(g, blocks, task.block_begin);
+    const bool pieces = step < tiles;
+    const std::size_t expanded_bytes =
+        as_stored ? 0 : static_cast<std::size_t>(step * tile_depth * panel_width) * (pairs_ ? 2 : 4);
+    const std::size_t sums_bytes = static_cast<std::size_t>(pieces ? rows : most_rows) * panel_width * 4;
+    std::byte* memory = device_.scratch(thread, expanded_bytes + sums_bytes);
+    auto* sums = reinterpret_cast<float*>(memory + expanded_bytes);
+
+    for (std::int64_t tile = 0; tile < tiles; tile += step) {
+      const std::int64_t count = std::min(step, tiles - tile);
+      const std::uint8_t* from = weights + static_cast<std::size_t>(tile) * packed_tile_bytes(p_.format);
+      const void* matrix = from;
+      if (!as_stored) {
+        if (pairs_) {
+          k_.expand_dp[format](from, count, reinterpret_cast<std::uint16_t*>(memory));
+        } else {
+          k_.expand[format](from, count, reinterpret_cast<float*>(memory));
+        }
+        matrix = memory;
+      }
+      for (std::int64_t b = task.block_begin; b < task.block_end; ++b) {
+        const std::int64_t row = block_row(g, blocks, b), n = block_row(g, blocks, b + 1) - row;
+        const float* x = prepared(g.first_row + row);
+        float* c = pieces ? sums + (row - first) * panel_width : sums;
+        if (pairs_) {
+          k_.gemm_dp(
+              static_cast<int>(n), reinterpret_cast<const std::uint32_t*>(x) + tile * (tile_depth / 2) * n,
+              static_cast<const std::uint16_t*>(matrix), count * (tile_depth / 2), c, panel_width, tile > 0);
+        } else {
+          k_.gemm(static_cast<int>(n), x + tile * tile_depth * n, static_cast<const float*>(matrix),
+                  panel_width, count * tile_depth, c, panel_width, tile > 0);
+        }
+        if (tile + step < tiles) continue;
+        for (std::int64_t r = 0; r < n; ++r) {
+          finish(g, activation, row + r, column, width, c + r * panel_width, g.has_bias ? bias : nullptr,
+                 write);
+        }
+      }
+    }
+  }
+
+  CpuDevice& device_;
+  const Kernels& k_;
+  const Packed& p_;
+  bool pairs_;
+  std::int64_t depth_;  // inputs, padded to whole tiles
+  float* prepared_ = nullptr;
+};
+
+}  // namespace
+
+void run_linear(CpuDevice& device, OpCall& call) {
+  if (!is_packed(call.in(1))) return run_matmul(device, call);
+  const Tensor &x = call.in(0), &w = call.in(1);
+  const Packed& p = cpu_buffer(w).packed();
+  const Tensor y = device.allocate(call.output_specs[0]);
+  const Elements from(x), to(y);
+  const IndexSpace rows(x.shape(), {x.strides()}, true);
+  thread_local std::vector<Group> groups(1);
+  groups.assign(1, Group{.weights = reinterpret_cast<const std::uint8_t*>(cpu_buffer(w).raw()),
+                         .first_row = 0,
+                         .rows = rows.outer()});
+  if (call.has(2)) {
+    groups[0].bias = Elements(call.in(2));
+    groups[0].has_bias = true;
+  }
+  const Kernels& k = device.kernels();
+  Product product(device, p, x.dtype() == DataType::bf16);
+  product.run(
+      groups, call.as<LinearAttributes>().activation,
+      [&](std::int64_t row, float* values) {
+        std::int64_t at = 0;
+        rows.begin(row, &at);
+        load_values(k, from, at, 1, p.in, values);
+      },
+      [&](std::int64_t row, std::int64_t column, std::int64_t count, float* values) {
+        store_values(k, values, to, row * p.out + column, count);
+      });
+  call.outputs[0] = y;
+}
+
+void run_sparse_matmul(CpuDevice& device, OpCall& call) {
+  const Tensor &x = call.in(0), &w = call.in(1), &indices = call.in(2);
+  const Packed& p = cpu_buffer(w).packed();
+  const Tensor y = device.allocate(call.output_specs[0]);
+  const Kernels& k = device.kernels();
+  const std::int64_t tokens = indices.dim(-2), choices = indices.dim(-1), pairs = tokens * choices;
+  const bool shared = x.dim(-3) == 1 && x.dim(-2) == tokens;  // else an input per choice
+  const Elements from(x), from_indices(indices), to(y);
+
+  // Rows sorted by expert, so that each expert's weights are read once.
+  std::vector<std::int64_t> count(static_cast<std::size_t>(p.experts) + 1),
+      order(static_cast<std::size_t>(pairs)), expert_of(static_cast<std::size_t>(pairs));
+  std::int64_t kept = 0;
+  for (std::int64_t i = 0; i < pairs; ++i) {
+    const std::int64_t element = i / choices * indices.strides()[-2] + i % choices * indices.strides()[-1];
+    const std::int64_t expert = load_index(from_indices, element);
+    const bool inside = expert >= 0 && expert < p.experts;
+    expert_of[static_cast<std::size_t>(i)] = inside ? expert : p.experts;
+    ++count[static_cast<std::size_t>(inside ? expert : p.experts)];
+    kept += inside;
+  }
+  std::vector<Group> groups;
+  std::vector<std::int64_t> next(static_cast<std::size_t>(p.experts) + 1);
+  std::int64_t first = 0;
+  for (std::int64_t e = 0; e <= p.experts; ++e) {
+    const std::int64_t rows = count[static_cast<std::size_t>(e)];
+    next[static_cast<std::size_t>(e)] = first;
+    if (e < p.experts && rows > 0) {
+      Group g{.weights = reinterpret_cast<const std::uint8_t*>(cpu_buffer(w).raw()) +
+                         static_cast<std::size_t>(e) * p.expert_bytes(),
+              .first_row = first,
+              .rows = rows};
+      if (call.has(3)) {
+        g.bias = Elements(call.in(3));
+        g.bias_element = e * call.in(3).strides()[-2];
+        g.has_bias = true;
+      }
+      groups.push_back(g);
+    }
+    first += rows;
+  }
+  for (std::int64_t i = 0; i < pairs; ++i) {
+    order[static_cast<std::size_t>(
+        next[static_cast<std::size_t>(expert_of[static_cast<std::size_t>(i)])]++)] = i;
+  }
+  for (std::int64_t r = kept; r < pairs; ++r) {  // no expert: zeros
+    std::memset(to.at(order[static_cast<std::size_t>(r)] * p.out), 0,
+                static_cast<std::size_t>(p.out) * bytes_of(y.dtype()));
+  }
+  Product product(device, p, x.dtype() == DataType::bf16);
+  product.run(
+      groups, Activation{},
+      [&](std::int64_t row, float* values) {
+        const std::int64_t pair = order[static_cast<std::size_t>(row)], token = pair / choices,
+                           choice = pair % choices;
+        const std::int64_t element =
+            shared ? token * x.strides()[-2] : token * x.strides()[-3] + choice * x.strides()[-2];
+        load_values(k, from, element, 1, p.in, values);
+      },
+      [&](std::int64_t row, std::int64_t column, std::int64_t n, float* values) {
+        store_values(k, values, to, order[static_cast<std::size_t>(row)] * p.out + column, n);
+      });
+  call.outputs[0] = y;
+}
+
+void run_matmul(CpuDevice& device, OpCall& call) {
+  const auto& attributes = call.as<LinearAttributes>();
+  const Tensor a = attributes.transpose_a ? call.in(0).swap_axes(-1, -2) : call.in(0);
+  const Tensor b = attributes.transpose_b ? call.in(1).swap_axes(-1, -2) : call.in(1);
+  const Tensor y = device.allocate(call.output_specs[0]);
+  const Kernels& k = device.kernels();
+  const std::int64_t m = y.dim(-2), n = y.dim(-1), depth = a.dim(-1);
+  Shape batch = y.shape();
+  batch[-1] = batch[-2] = 1;
+  const auto batch_strides = [&](const Tensor& t) {
+    Shape s = broadcast_strides(t, y.shape());
+    s[s.rank() - 1] = s[s.rank() - 2] = 0;
+    return s;
+  };
+  const IndexSpace batches(batch, {y.strides(), batch_strides(a), batch_strides(b)});
+  const std::int64_t count = batch.elements();
+  const Elements from_a(a), from_b(b), to(y);
+  const bool has_bias = call.op == OpKind::linear && call.has(2);
+  const Elements from_bias = has_bias ? Elements(call.in(2)) : Elements();
+  const std::int64_t panels = round_up(n, panel_width) / panel_width;
+  const std::int64_t rows_of = k.gemm_rows;
+  const auto work_on = [&](std::int64_t begin, std::int64_t end, int thread) {
+    const auto size = static_cast<std::size_t>(depth);
+    auto* w = reinterpret_cast<float*>(device.scratch(
+        thread, (size * panel_width + size * static_cast<std::size_t>(rows_of) * 2) * 4 + 256));
+    float* x = w + depth * panel_width;
+    float* x_rows = x + depth * rows_of;
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::int64_t at[3] = {0, 0, 0};
+      // The batch axes may have merged into runs; an element index is what begin() of a run plus a step
+      // inside it says.
+      const std::int64_t index = i / panels;
+      batches.begin(index / batches.inner(), at);
+      for (int operand = 0; operand < 3; ++operand)
+        at[operand] += index % batches.inner() * batches.stride(operand);
+      const std::int64_t column = i % panels * panel_width,
+                         width = std::min<std::int64_t>(panel_width, n - column);
+      for (std::int64_t d = 0; d < depth; ++d) {
+        float* row = w + d * panel_width;
+        load_values(k, from_b, at[2] + d * b.strides()[-2] + column * b.strides()[-1], b.strides()[-1], width,
+                    row);
+        for (std::int64_t j = width; j < panel_width; ++j) row[j] = 0;
+      }
+      alignas(64) float bias[panel_width];
+      if (has_bias) load_values(k, from_bias, column, 1, width, bias);
+      for (std::int64_t r = 0; r < m; r += rows_of) {
+        const std::int64_t rows = std::min(rows_of, m - r);
+        for (std::int64_t j = 0; j < rows; ++j) {
+          load_values(k, from_a, at[1] + (r + j) * a.strides()[-2], a.strides()[-1], depth,
+                      x_rows + j * depth);
+        }
+        k.transpose(x_rows, depth, x, rows, rows, depth);
+        alignas(64) float c[16 * panel_width];
+        k.gemm(static_cast<int>(rows), x, w, panel_width, depth, c, panel_width, false);
+        for (std::int64_t j = 0; j < rows; ++j) {
+          float* values = c + j * panel_width;
+          if (has_bias) k.binary(Fn2::add, values, bias, values, width);
+          if (attributes.activation.op != UnaryOp::identity) {
+            k.unary(static_cast<Fn>(attributes.activation.op), attributes.activation.a,
+                    attributes.activation.b, values, values, width);
+          }
+          store_values(k, values, to, at[0] + (r + j) * n + column, width);
+        }
+      }
+    }
+  };
+  if (m > 0 && n > 0) for_each_piece(device, count * panels, m * depth, work_on);
+  call.outputs[0] = y;
+}
+
+}  // namespace ttt::inline v2::cpu

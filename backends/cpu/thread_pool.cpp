@@ -1,0 +1,129 @@
+#include "thread_pool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <string>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace ttt::inline v2::cpu {
+
+namespace {
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// Longer than the serial stretches between the parallel sections of a decode step, shorter than a pause
+// between requests.
+constexpr auto spin_time = std::chrono::microseconds(200);
+
+// CPUs granted by one cgroup folder, or infinity.
+double quota_of(const std::string& folder) {
+  std::string max;
+  double period = 0;
+  if (std::ifstream file(folder + "/cpu.max"); file >> max >> period && max != "max" && period > 0) {
+    return std::atof(max.c_str()) / period;
+  }
+  double quota = 0;
+  if (std::ifstream file(folder + "/cpu.cfs_quota_us"); file >> quota && quota > 0) {
+    if (std::ifstream time(folder + "/cpu.cfs_period_us"); time >> period && period > 0)
+      return quota / period;
+  }
+  return HUGE_VAL;
+}
+
+double cgroup_quota() {
+  double quota = std::min(quota_of("/sys/fs/cgroup"), quota_of("/sys/fs/cgroup/cpu"));
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(':', line.find(':') + 1);
+    if (colon == std::string::npos) continue;
+    const std::string controllers = line.substr(0, colon);
+    std::string path = line.substr(colon + 1);
+    if (path.find("..") != std::string::npos) continue;  // mounted from outside: not ours to read
+    const std::string root =
+        controllers.find("cpu") != std::string::npos ? "/sys/fs/cgroup/cpu" : "/sys/fs/cgroup";
+    for (; path.size() > 1; path.resize(path.rfind('/'))) quota = std::min(quota, quota_of(root + path));
+  }
+  return quota;
+}
+
+}  // namespace
+
+int usable_threads() {
+  int processors = static_cast<int>(std::thread::hardware_concurrency());
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) processors = CPU_COUNT(&allowed);
+#endif
+  const double quota = std::ceil(cgroup_quota());
+  if (quota < processors) processors = static_cast<int>(quota);
+  return std::max(processors, 1);
+}
+
+ThreadPool::ThreadPool(int threads) : size_(std::max(threads, 1)) {
+  workers_.reserve(static_cast<std::size_t>(size_ - 1));
+  for (int thread = 1; thread < size_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+}
+
+ThreadPool::~ThreadPool() {
+  stop_ = true;
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::dispatch(Section section, void* context) {
+  section_ = section;
+  context_ = context;
+  running_.store(size_ - 1, std::memory_order_relaxed);
+  // A worker raises sleepers_ before it looks at the epoch for the last time, so one of the two sees the
+  // other.
+  epoch_.fetch_add(1, std::memory_order_seq_cst);
+  if (sleepers_.load(std::memory_order_seq_cst) > 0) epoch_.notify_all();
+  section(context, 0);
+  for (int turns = 0; running_.load(std::memory_order_acquire) != 0; ++turns) {
+    if (turns < 4096) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+void ThreadPool::work(int thread) {
+  std::uint32_t seen = 0;
+  for (;;) {
+    std::uint32_t now = epoch_.load(std::memory_order_acquire);
+    if (now == seen) {
+      const auto deadline = std::chrono::steady_clock::now() + spin_time;
+      do {
+        for (int i = 0; i < 64 && (now = epoch_.load(std::memory_order_acquire)) == seen; ++i) relax();
+      } while (now == seen && std::chrono::steady_clock::now() < deadline);
+      if (now == seen) {
+        sleepers_.fetch_add(1, std::memory_order_seq_cst);
+        epoch_.wait(seen, std::memory_order_seq_cst);
+        sleepers_.fetch_sub(1, std::memory_order_relaxed);
+        continue;
+      }
+    }
+    seen = now;
+    if (stop_) return;
+    section_(context_, thread);
+    running_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+}  // namespace ttt::inline v2::cpu
