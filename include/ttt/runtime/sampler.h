@@ -18,12 +18,12 @@ namespace ttt::inline v2 {
 // What a request may ask of the choice of its tokens and of its end. Names and meanings are those of vLLM's
 // SamplingParams and Hugging Face's GenerationConfig.
 struct SamplingParams {
-  float temperature = 0;  // 0: greedy (top_k, top_p, min_p and seed have no effect)
+  float temperature = 0;  // below 1e-5: greedy (top_k, top_p, min_p and seed have no effect)
   int top_k = 0;          // keep the k likeliest tokens (and those that tie with the last); 0: all
   float top_p = 1;        // keep the smallest set of likeliest tokens whose probabilities reach top_p; (0, 1]
   float min_p = 0;        // keep tokens at least min_p times as likely as the likeliest; [0, 1]
-  float repetition_penalty =
-      1;  // > 0; tokens of prompt and output: logit / p where positive, logit * p where negative
+  // > 0; on tokens of prompt and output: logit / p where positive, logit * p where negative.
+  float repetition_penalty = 1;
   float presence_penalty = 0;                                // subtracted once from each token of the output
   float frequency_penalty = 0;                               // subtracted once per occurrence in the output
   std::optional<std::uint64_t> seed{};                       // unset: a different one for every request
@@ -33,8 +33,8 @@ struct SamplingParams {
   // Log-probabilities of the output: of the chosen token and of the n likeliest. Unset: none; 0: the chosen
   // one only. They are those of the model's logits, before any processor.
   std::optional<int> logprobs{};
-  std::optional<int>
-      prompt_logprobs{};  // the same for the tokens of the prompt; such a request reuses no prefix
+  // The same for the tokens of the prompt; such a request reuses no prefix.
+  std::optional<int> prompt_logprobs{};
 
   int max_new_tokens = 256;          // the context length may end the output earlier
   int min_new_tokens = 0;            // until then end ids can not be chosen and stop strings do not count
@@ -104,14 +104,14 @@ class Sampler {
 
  private:
   struct Entry {
-    float logit = 0;
+    float value = 0;  // logit, then weight: exp((logit - maximum) / temperature)
     std::int32_t id = 0;
   };
   void keep_top_k(std::span<const float> logits, std::size_t k);
-  void keep_top_p(std::span<const float> logits, float maximum, double scale, double top_p);
-  void select(std::span<const float> logits, const SamplingParams&, float maximum);
-  std::vector<Entry> entries_;  // what is kept; all of the row when empty
-  std::vector<float> weights_;  // exp((logit - maximum) / temperature) of the entries, or of the row
+  void keep_top_p(double total, double top_p);
+  double select(std::span<const float> logits, const SamplingParams&);
+  std::vector<Entry> entries_, scratch_;
+  std::vector<float> weights_;
 };
 
 }  // namespace ttt::inline v2
