@@ -73,7 +73,8 @@ TEST_F(Fixtures, GivesTheBytesThatTheReferencesWereMadeOf) {
     ttt::testing::write_fixture(entry.path(), folder_ / name);
     const nlohmann::json reference = header_of(golden / "reference" / (name + ".safetensors"));
     ASSERT_TRUE(reference.is_object());
-    EXPECT_EQ(ttt::testing::source_sha256(folder_ / name), reference["__metadata__"]["source_sha256"]);
+    EXPECT_EQ(ttt::testing::source_sha256(folder_ / name),
+              reference["__metadata__"]["source_sha256"].get<std::string>());
     const auto fixture = nlohmann::json::parse(file_text(entry.path()));
     EXPECT_EQ(nlohmann::json::parse(file_text(folder_ / name / "config.json")), fixture["config"]);
     ++seen;
@@ -114,7 +115,7 @@ TEST_F(Fixtures, ShardsHoldEveryTensorOnce) {
     const nlohmann::json header = header_of(folder_ / "out" / file);
     for (const auto& [name, tensor] : header.items()) {
       if (name == "__metadata__") continue;
-      EXPECT_EQ(index["weight_map"][name], file);
+      EXPECT_EQ(index["weight_map"][name].get<std::string>(), file);
       EXPECT_TRUE(found.insert(name).second) << name;
       bytes +=
           tensor["data_offsets"][1].get<std::uintmax_t>() - tensor["data_offsets"][0].get<std::uintmax_t>();

@@ -72,6 +72,9 @@ def run(options):
     import reference
 
     try:
+        folder = os.path.dirname(os.path.abspath(options.out))
+        if not os.access(folder, os.W_OK):
+            raise checkpoints.UserError(f"cannot write to the folder, {folder}, change --out")
         if options.threads:
             torch.set_num_threads(options.threads)
         ids, tokenizer = prompt_ids(options, checkpoints)

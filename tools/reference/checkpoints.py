@@ -64,7 +64,10 @@ class Tokenizer:
 def load_tokenizer(path):
     if is_gguf(path):
         return gguf_tokenizer(path)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError):  # which of the two depends on what is missing
+        raise UserError(f"no tokenizer that transformers can load, {path}, give the token ids with --prompt-ids") from None
     first = tokenizer("a")["input_ids"][:1]
     bos = tokenizer.bos_token_id if first == [tokenizer.bos_token_id] else None
     return Tokenizer(lambda text: tokenizer.encode(text, add_special_tokens=False), tokenizer.decode, bos)

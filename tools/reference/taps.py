@@ -6,6 +6,8 @@ Modules are found by the names that transformers gives them; what a network does
 import contextlib
 import importlib
 
+import checkpoints
+
 LAYER_LISTS = ("model.layers", "model.language_model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers")
 ATTENTION = ("self_attn", "attention", "attn")
 FEED_FORWARD = ("mlp", "block_sparse_moe", "feed_forward")
@@ -45,7 +47,8 @@ class Taps(contextlib.AbstractContextManager):
         self.layer, self._undo = None, []
         layers = find(model, LAYER_LISTS)
         if layers is None:
-            raise ValueError(f"no list of layers in {type(model).__name__}: none of {', '.join(LAYER_LISTS)}")
+            raise checkpoints.UserError(f"no list of layers found among {', '.join(LAYER_LISTS)}, {type(model).__name__}, "
+                                        "add its path to tools/reference/taps.py or leave --taps out")
         self._hook_layers(layers)
         body = find(model, [path.rsplit(".", 1)[0] for path in LAYER_LISTS])
         self._output(find(body, FINAL_NORM), "norm", None)
@@ -56,14 +59,18 @@ class Taps(contextlib.AbstractContextManager):
             undo()
 
     # -- recording
-    def record(self, name, value, layer=None):
-        """Stores a tensor whose axes are, in any order, one of batch 1, one of `rows`, and features or heads and features."""
+    def record(self, name, value, layer=None, heads_first=None):
+        """Stores a tensor of `rows` rows: features, or [1, heads, rows, features] or [1, rows, heads, features].
+
+        heads_first says which of the last two it is; None: as the number of rows tells.
+        """
         value = value[0] if isinstance(value, tuple) else value
-        if value.dim() == 4:  # [1, heads, rows, features] or [1, rows, heads, features]
-            if value.shape[1] != self.rows and value.shape[2] == self.rows:
-                value = value.transpose(1, 2)
-            elif value.shape[1] == value.shape[2]:
-                return  # heads and rows cannot be told apart
+        if value.dim() == 4:
+            if heads_first is None:
+                if value.shape[1] == value.shape[2]:
+                    return  # heads and rows cannot be told apart
+                heads_first = value.shape[2] == self.rows
+            value = value.transpose(1, 2) if heads_first else value
         value = value.reshape(self.rows, -1)
         self.values[name if layer is None else f"layers.{layer}" + (f".{name}" if name else "")] = value.detach().float().clone()
 
@@ -123,15 +130,15 @@ class Taps(contextlib.AbstractContextManager):
 
         def once(name, value):
             if f"layers.{self.layer}.{name}" not in self.values:
-                self.record(name, value, self.layer)
+                self.record(name, value, self.layer, heads_first=True)
 
         def rotary(original):
             def wrapped(q, k, *arguments, **keywords):
                 once("attn.q", q)
                 once("attn.k", k)
                 rotated = original(q, k, *arguments, **keywords)
-                self.record("attn.q_rope", rotated[0], self.layer)
-                self.record("attn.k_rope", rotated[1], self.layer)
+                self.record("attn.q_rope", rotated[0], self.layer, heads_first=True)
+                self.record("attn.k_rope", rotated[1], self.layer, heads_first=True)
                 return rotated
             return wrapped
 
