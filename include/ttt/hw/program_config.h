@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 
 #include "ttt/hw/sku.h"
@@ -46,7 +47,13 @@ struct SDPAProgramConfig {
   bool operator==(const SDPAProgramConfig&) const = default;
 };
 
-std::string to_string(const ComputeKernelConfig&);
+std::string_view name(MathFidelity);                 // "lofi", "hifi2", ...
+MathFidelity parse_math_fidelity(std::string_view);  // Error names the choices
+std::string to_string(const ComputeKernelConfig&);   // "hifi2 fp32_dest_acc packer_l1_acc"
+// As TTNN prints it, "auto" for none:
+// "MatmulMultiCoreReuseMultiCast1DProgramConfig(compute_with_storage_grid_size=8x4, ..)".
 std::string to_string(const MatmulProgramConfig&);
+// Reads that; absent fields keep their defaults. Error names what cannot be read.
+MatmulProgramConfig parse_program_config(std::string_view);
 
 }  // namespace ttt::inline v2

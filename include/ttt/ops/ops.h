@@ -2,10 +2,12 @@
 // OpCall and hands it to the backend of its first operand's device.
 //
 // Conventions. Shapes are TTNN's: x [1, 1, tokens, dim], heads [1, heads, tokens, head_dim]. The result has
-// the dtype of the first operand unless `dtype` says otherwise; accumulation is float32 and a result is
-// rounded once. A tensor passed with std::move may lend its memory to the result. Errors (shapes, dtypes,
-// devices that do not fit) throw ttt::Error with the op's name first. A fused op is specified by its composed
-// fallback in src/ops/composed.cpp, which also runs where the backend has no kernel.
+// the dtype of the first operand unless `dtype` says otherwise (embedding: the table's, bf16 for a block
+// format); accumulation is float32 and a result is rounded once. Operands may be views. A tensor passed with
+// std::move may lend its memory to the result and is undefined afterwards. Errors (shapes, dtypes, devices that
+// do not fit) throw ttt::Error with the op's name first: "[softmax] axis 4 of a tensor of shape [1, 1, 2, 8]".
+// A fused op is specified by its composed fallback in src/ops/composed.cpp, which also runs where the backend
+// has no kernel; docs/ops.md has the table.
 #pragma once
 
 #include <cstdint>
@@ -46,8 +48,8 @@ struct LinearOptions {
 // y = act(x w + bias).  x [.., tokens, in], w [1, 1, in, out] (a weight of role linear) -> [.., tokens, out].
 Tensor linear(Operand x, const Tensor& w, const LinearOptions& = {});
 
-// a [.., m, k] times b [.., k, n]; leading axes are equal or 1. transpose_x exchanges the last two axes
-// first.
+// a [.., m, k] times b [.., k, n] -> [.., m, n]; leading axes are equal or 1 (repeated). transpose_x exchanges
+// the last two axes first.
 struct MatmulOptions {
   bool transpose_a = false, transpose_b = false;
   std::optional<DataType> dtype{};
@@ -74,7 +76,8 @@ Tensor rms_norm(Operand x, const NormOptions& = {});
 Tensor layer_norm(Operand x, const NormOptions& = {});
 Tensor softmax(Operand x, int axis = -1);  // numerically stable; last axis only on devices
 
-// Rows of `table` [1, 1, entries, dim] (role embedding or vector) for ids [1, 1, 1, tokens] u32/i32 -> [1, 1,
+// Rows of `table` [1, 1, entries, dim] (role embedding or vector) for ids [1, 1, 1, tokens] u32/i32; an id
+// outside of it gives zeros -> [1, 1,
 // tokens, dim].
 Tensor embedding(const Tensor& ids, const Tensor& table, std::optional<DataType> dtype = {});
 // x [1, heads, tokens, head_dim]; cos, sin [1, 1, tokens, rotary_dim / 2] f32; the dimensions from rotary_dim
@@ -100,7 +103,8 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
 Tensor chunked_scaled_dot_product_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
                                             const Tensor& page_table, const AttentionOptions& = {});
 // One query per sequence. q [1, batch, heads, head_dim]; positions [batch] i32 is the position of the query,
-// keys 0..position.
+// keys 0..position of row i of page_table -> [1, batch, heads, v_head_dim]. A negative position gives zeros.
+// The paged ones are causal and take no attn_mask.
 Tensor paged_scaled_dot_product_attention_decode(const Tensor& q, const Tensor& k_cache,
                                                  const Tensor& v_cache, const Tensor& page_table,
                                                  const Tensor& positions, const AttentionOptions& = {});

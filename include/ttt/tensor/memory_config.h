@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace ttt::inline v2 {
 
@@ -39,6 +40,8 @@ struct MemoryConfig {
   bool operator==(const MemoryConfig&) const = default;
 };
 
-std::string to_string(const MemoryConfig&);  // "dram interleaved", "l1 width_sharded 8x4 [32, 64]"
+// "dram interleaved", "l1 width_sharded 8x4 [32, 64]", "l1 block_sharded 2x2 at 1,1 [64, 32] col_major"
+std::string to_string(const MemoryConfig&);
+MemoryConfig parse_memory_config(std::string_view);  // reads that; Error names what cannot be read
 
 }  // namespace ttt::inline v2

@@ -1,0 +1,13 @@
+# data/recipes/*.json become string literals, so that no file is looked up at run time.
+find_package(nlohmann_json 3.11 REQUIRED)
+file(GLOB recipes CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/data/recipes/*.json)
+set(TTT_RECIPES "")
+foreach(recipe IN LISTS recipes)
+  get_filename_component(recipe_name ${recipe} NAME_WE)
+  file(READ ${recipe} recipe_text)
+  string(APPEND TTT_RECIPES "    {\"${recipe_name}\", R\"json(${recipe_text})json\"},\n")
+endforeach()
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${recipes})
+configure_file(${PROJECT_SOURCE_DIR}/src/hw/recipes.cpp.in ${PROJECT_BINARY_DIR}/generated/recipes.cpp @ONLY)
+target_sources(ttt_hw PRIVATE ${PROJECT_BINARY_DIR}/generated/recipes.cpp)
+target_link_libraries(ttt_hw PRIVATE nlohmann_json::nlohmann_json)
