@@ -1,0 +1,4 @@
+# Small programs that compare with reference packages: they read requests on standard input and answer on standard output.
+find_package(nlohmann_json 3.11 REQUIRED)
+add_executable(template_tool ${CMAKE_CURRENT_LIST_DIR}/template_tool.cpp)
+target_link_libraries(template_tool PRIVATE ttt::text ttt_options nlohmann_json::nlohmann_json)
