@@ -360,6 +360,7 @@ Value title_filter(Interpreter& in, const Value& v, const Arguments&) {
 }
 
 Value map_filter(Interpreter& in, const Value& v, const Arguments& a) {
+  if (!truthy(v)) return generator(in, {});  // even None
   std::vector<Value> items = iterate(in.heap(), v);
   if (a.positional.empty() && a.keyword("attribute") != nullptr) {
     for (const auto& [key, value] : a.keywords) {
@@ -380,6 +381,7 @@ Value map_filter(Interpreter& in, const Value& v, const Arguments& a) {
 template <bool by_attribute, bool keep>
 Value select_filter(Interpreter& in, const Value& v, const Arguments& a) {
   constexpr std::size_t off = by_attribute ? 1 : 0;
+  if (!truthy(v)) return generator(in, {});  // even None
   if (a.positional.size() < off) fail("Missing parameter for attribute name");
   Arguments rest;
   std::string_view test;
