@@ -6,29 +6,6 @@ Mixer::~Mixer() = default;
 FeedForward::~FeedForward() = default;
 Block::~Block() = default;
 
-static std::variant<RmsNorm, LayerNorm> make_norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias,
-                                                  const ModuleName& name, const Target& target,
-                                                  const Home& home) {
-  if (spec.kind == NormKind::rms)
-    return RmsNorm::from_config({.weight = std::move(weight), .name = name, .eps = spec.eps}, target, home);
-  return LayerNorm::from_config(
-      {.weight = std::move(weight), .bias = std::move(bias), .name = name, .eps = spec.eps}, target, home);
-}
-
-Norm::Norm(const NormSpec& spec, LazyWeight weight, LazyWeight bias, const ModuleName& name,
-           const Target& target, const Home& home)
-    : name_(name), norm_(make_norm(spec, std::move(weight), std::move(bias), name, target, home)) {}
-
-Tensor Norm::operator()(const Tensor& x) const {
-  Tensor y = std::visit([&](const auto& norm) { return norm.forward(x); }, norm_);
-  tap(y, name_);
-  return y;
-}
-
-void Norm::print(PlanRows& rows) const {
-  std::visit([&](const auto& norm) { ttt::print(norm.plan(), rows); }, norm_);
-}
-
 BlockNorms block_norms(Residual kind) {
   switch (kind) {
     case Residual::pre_norm:

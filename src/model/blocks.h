@@ -11,23 +11,28 @@
 
 namespace ttt::inline v2 {
 
-// An RMS or layer norm, decided when it is built.
-class Norm {
+// A norm that shows its result under its name.
+class BlockNorm {
  public:
-  Norm(const NormSpec&, LazyWeight weight, LazyWeight bias, const ModuleName&, const Target&, const Home&);
-  Tensor operator()(const Tensor& x) const;
-  void print(PlanRows&) const;
+  BlockNorm(const NormConfig& config, const Target& target, const Home& home)
+      : name_(config.name), norm_(Norm::from_config(config, target, home)) {}
+  Tensor operator()(const Tensor& x) const {
+    Tensor y = norm_.forward(x);
+    tap(y, name_);
+    return y;
+  }
+  void print(PlanRows& rows) const { ttt::print(norm_.plan(), rows); }
 
  private:
   ModuleName name_;
-  std::variant<RmsNorm, LayerNorm> norm_;
+  Norm norm_;
 };
 
 struct BlockParts {
   ModuleName name;
   std::unique_ptr<Mixer> mixer;
   std::unique_ptr<FeedForward> ffn;
-  std::optional<Norm> attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+  std::optional<BlockNorm> attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
   float residual_scale = 1;
 };
 

@@ -73,8 +73,10 @@ class Builder {
     return found == weights_.end() ? LazyWeight{} : found->second;
   }
 
-  Norm norm(const NormSpec& spec, const ModuleName& name) const {
-    return {spec, weight(name.path), weight(name.path + ".bias"), name, target_, home_};
+  BlockNorm norm(const NormSpec& spec, const ModuleName& name) const {
+    return {{.spec = spec, .weight = weight(name.path), .bias = weight(name.path + ".bias"), .name = name},
+            target_,
+            home_};
   }
 
   std::unique_ptr<Block> block(int layer) const {
@@ -108,6 +110,8 @@ class Builder {
                                                                     .k_norm = w("k_norm"),
                                                                     .q_norm_bias = w("q_norm.bias"),
                                                                     .k_norm_bias = w("k_norm.bias"),
+                                                                    .gate = w("gate"),
+                                                                    .gate_bias = w("gate.bias"),
                                                                     .sinks = w("sinks"),
                                                                     .name = name},
                                                                    target_, home_));
@@ -125,7 +129,8 @@ class Builder {
             .up_bias = w("up.bias"),
             .down_bias = w("down.bias"),
             .name = name,
-            .act = spec.act};
+            .act = spec.act,
+            .limit = spec.limit};
   }
   std::unique_ptr<FeedForward> ffn(const MlpSpec& spec, const ModuleName& name) const {
     return std::make_unique<TokenWise<Mlp>>(Mlp::from_config(mlp_config(spec, name), target_, home_));
@@ -176,7 +181,8 @@ class Builder {
 
 // What the layer's cache holds, if it has one.
 const AttentionSpec* cached_attention(const LayerSpec& layer) {
-  if (const auto* attention = std::get_if<AttentionSpec>(&layer.mixer)) return attention;
+  if (const auto* attention = std::get_if<AttentionSpec>(&layer.mixer))
+    return attention->kv_of_layer ? nullptr : attention;
   const auto& custom = std::get<CustomSpec>(layer.mixer);
   return custom.cache ? &*custom.cache : nullptr;
 }
@@ -259,7 +265,7 @@ class DecoderLM final : public CausalLM {
         layers.push_back({.layer = i,
                           .kv_heads = a->kv_heads,
                           .head_dim = a->head_dim,
-                          .v_head_dim = a->head_dim,
+                          .v_head_dim = a->v_head_dim > 0 ? a->v_head_dim : a->head_dim,
                           .window = a->window,
                           .dtype = target_.kv_dtype(names_[static_cast<std::size_t>(i)].path + ".attn")});
     }
@@ -391,7 +397,7 @@ class DecoderLM final : public CausalLM {
   std::shared_ptr<Backend> device_;
   StepLimits limits_;
   std::unique_ptr<Embedding> embed_, position_embed_;
-  std::optional<Norm> embed_norm_, norm_;
+  std::optional<BlockNorm> embed_norm_, norm_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<ModuleName> names_;
   std::unique_ptr<LmHead> head_;

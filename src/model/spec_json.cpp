@@ -33,8 +33,10 @@ struct EnumNames<RopeScalingKind> {
 };
 template <>
 struct EnumNames<QkNorm> {
-  static inline const NameTable<QkNorm> table{
-      {QkNorm::none, "none"}, {QkNorm::per_head, "per_head"}, {QkNorm::full_width, "full_width"}};
+  static inline const NameTable<QkNorm> table{{QkNorm::none, "none"},
+                                              {QkNorm::per_head, "per_head"},
+                                              {QkNorm::per_head_weights, "per_head_weights"},
+                                              {QkNorm::full_width, "full_width"}};
 };
 template <>
 struct EnumNames<RouterScore> {
@@ -99,14 +101,27 @@ void fields(RopeSpec& s, F&& f) {
   f("scaling", s.scaling);
 }
 template <class F>
+void fields(AttentionGateSpec& s, F&& f) {
+  f("per_head", s.per_head), f("act", s.act), f("bias", s.bias);
+}
+template <class F>
+void fields(QueryTemperature& s, F&& f) {
+  f("scale", s.scale), f("length", s.length), f("offset", s.offset);
+}
+template <class F>
+void fields(GluLimit& s, F&& f) {
+  f("limit", s.limit), f("up_offset", s.up_offset);
+}
+template <class F>
 void fields(AttentionSpec& s, F&& f) {
-  f("heads", s.heads), f("kv_heads", s.kv_heads), f("head_dim", s.head_dim), f("qkv_bias", s.qkv_bias),
-      f("out_bias", s.out_bias);
+  f("heads", s.heads), f("kv_heads", s.kv_heads), f("head_dim", s.head_dim), f("v_head_dim", s.v_head_dim),
+      f("qkv_bias", s.qkv_bias), f("out_bias", s.out_bias);
   f("qk_norm", s.qk_norm), f("qk_norm_spec", s.qk_norm_spec), f("qk_norm_after_rope", s.qk_norm_after_rope),
-      f("rope", s.rope);
+      f("v_norm", s.v_norm), f("rope", s.rope);
   f("window", s.window), f("chunk", s.chunk), f("scale", s.scale), f("softcap", s.softcap),
       f("clip_qkv", s.clip_qkv);
-  f("sinks", s.sinks), f("alibi", s.alibi);
+  f("sinks", s.sinks), f("alibi", s.alibi), f("gate", s.gate), f("temperature", s.temperature),
+      f("kv_of_layer", s.kv_of_layer);
 }
 template <class F>
 void fields(Activation& s, F&& f) {
@@ -114,7 +129,7 @@ void fields(Activation& s, F&& f) {
 }
 template <class F>
 void fields(MlpSpec& s, F&& f) {
-  f("hidden", s.hidden), f("act", s.act), f("gated", s.gated), f("bias", s.bias);
+  f("hidden", s.hidden), f("act", s.act), f("gated", s.gated), f("bias", s.bias), f("limit", s.limit);
 }
 template <class F>
 void fields(RouterSpec& s, F&& f) {
@@ -128,7 +143,7 @@ template <class F>
 void fields(MoeSpec& s, F&& f) {
   f("experts", s.experts), f("top_k", s.top_k), f("hidden", s.hidden), f("router", s.router), f("act", s.act),
       f("gated", s.gated);
-  f("bias", s.bias), f("shared", s.shared), f("shared_gate", s.shared_gate);
+  f("bias", s.bias), f("limit", s.limit), f("shared", s.shared), f("shared_gate", s.shared_gate);
 }
 template <class F>
 void fields(WeightSlot& s, F&& f) {

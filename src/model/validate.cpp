@@ -37,7 +37,10 @@ void check(const AttentionSpec& s, const std::string& where) {
   if (s.scale) finite(*s.scale, "scale", where);
   if (s.softcap) require(*s.softcap > 0, "softcap is not positive", where, "leave it out for no soft cap");
   if (s.clip_qkv) require(*s.clip_qkv > 0, "clip_qkv is not positive", where, "leave it out for no clipping");
+  require(s.v_head_dim >= 0, "v_head_dim is negative", where, "leave it out for head_dim");
   if (s.qk_norm != QkNorm::none) check(s.qk_norm_spec, where);
+  if (s.v_norm) require(!s.v_norm->weight && !s.v_norm->bias, "v_norm with a weight", where, "it has none");
+  if (s.temperature) require(s.temperature->length > 0, "temperature length is not positive", where);
   if (s.rope) {
     require(s.rope->theta > 0 && std::isfinite(s.rope->theta), "rope theta is not positive", where);
     require(
@@ -95,6 +98,16 @@ void validate(const ModelSpec& spec) {
     const std::string where = "layers." + std::to_string(i);
     std::visit([&](const auto& mixer) { check(mixer, where + ".attn"); }, spec.layers[i].mixer);
     std::visit([&](const auto& ffn) { check(ffn, where + ".ffn"); }, spec.layers[i].ffn);
+    if (const auto* a = std::get_if<AttentionSpec>(&spec.layers[i].mixer); a != nullptr && a->kv_of_layer) {
+      const int of = *a->kv_of_layer;
+      const auto* source = of >= 0 && of < static_cast<int>(i)
+                               ? std::get_if<AttentionSpec>(&spec.layers[static_cast<std::size_t>(of)].mixer)
+                               : nullptr;
+      require(source != nullptr && !source->kv_of_layer && source->kv_heads == a->kv_heads &&
+                  source->head_dim == a->head_dim,
+              "kv_of_layer " + std::to_string(of), where,
+              "it must name an earlier attention of the same heads with a cache of its own");
+    }
     finite(spec.layers[i].residual_scale, "residual_scale", where);
   }
 }

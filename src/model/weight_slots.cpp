@@ -54,19 +54,29 @@ class Slots {
   }
 
   void add_module(const std::string& name, const AttentionSpec& s) {
-    const std::int64_t q = std::int64_t{s.heads} * s.head_dim, kv = std::int64_t{s.kv_heads} * s.head_dim,
-                       dim = spec_.dim;
-    for (const auto& [part, rows] : {std::pair{".q", q}, {".k", kv}, {".v", kv}}) {
+    const std::int64_t v_dim = s.v_head_dim > 0 ? s.v_head_dim : s.head_dim, dim = spec_.dim;
+    const std::int64_t q = std::int64_t{s.heads} * s.head_dim, k = std::int64_t{s.kv_heads} * s.head_dim;
+    const std::int64_t v = s.kv_heads * v_dim, context = s.heads * v_dim;
+    const bool own_kv = !s.kv_of_layer;
+    for (const auto& [part, rows] : {std::pair{".q", q}, {".k", k}, {".v", v}}) {
+      if (part[1] != 'q' && !own_kv) continue;
       add(name + part, WeightRole::linear, rows, dim, by_rows);
       if (s.qkv_bias) vector(name + part + ".bias", rows, by_cols);
     }
-    if (s.qk_norm != QkNorm::none) {
+    if (s.qk_norm == QkNorm::per_head_weights) {
+      add(name + ".q_norm", WeightRole::vector, s.heads, s.head_dim, by_rows);
+      if (own_kv) add(name + ".k_norm", WeightRole::vector, s.kv_heads, s.head_dim, by_rows);
+    } else if (s.qk_norm != QkNorm::none) {
       const bool full = s.qk_norm == QkNorm::full_width;
       norm(name + ".q_norm", s.qk_norm_spec, full ? q : s.head_dim);
-      norm(name + ".k_norm", s.qk_norm_spec, full ? kv : s.head_dim);
+      if (own_kv) norm(name + ".k_norm", s.qk_norm_spec, full ? k : s.head_dim);
     }
     if (s.sinks) vector(name + ".sinks", s.heads, by_cols);
-    add(name + ".o", WeightRole::linear, dim, q, by_cols);
+    if (s.gate) {
+      add(name + ".gate", WeightRole::linear, s.gate->per_head ? s.heads : context, dim, by_rows);
+      if (s.gate->bias) vector(name + ".gate.bias", s.gate->per_head ? s.heads : context, by_cols);
+    }
+    add(name + ".o", WeightRole::linear, dim, context, by_cols);
     if (s.out_bias) vector(name + ".o.bias", dim);
   }
 

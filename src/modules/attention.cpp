@@ -8,22 +8,20 @@ namespace ttt::inline v2 {
 
 namespace {
 
+std::int64_t value_dim(const AttentionSpec& s) { return s.v_head_dim > 0 ? s.v_head_dim : s.head_dim; }
+
 // The biases of q, k and v one after the other; a missing one among them counts as zeros.
 LazyWeight join_biases(const AttentionConfig& c) {
   if (!c.q_bias && !c.k_bias && !c.v_bias) return {};
-  const auto zeros_unless = [](const LazyWeight& bias, const LazyWeight& weight) {
-    if (bias) return bias;
-    return LazyWeight::from_values(std::vector<float>(static_cast<std::size_t>(weight.rows())), 1,
-                                   weight.rows(), WeightRole::vector);
-  };
-  std::vector<LazyWeight> parts{zeros_unless(c.q_bias, c.q), zeros_unless(c.k_bias, c.k),
-                                zeros_unless(c.v_bias, c.v)};
   // A vector's values run along its columns: join them as rows of one column, then lay that column down.
   std::vector<WeightSourcePtr> columns;
   std::int64_t total = 0;
-  for (const LazyWeight& part : parts) {
-    columns.push_back(reshape_source(part.source(), part.cols(), 1));
-    total += part.cols();
+  for (const auto& [bias, weight] : {std::pair{&c.q_bias, &c.q}, {&c.k_bias, &c.k}, {&c.v_bias, &c.v}}) {
+    if (!*weight) continue;
+    const std::int64_t n = weight->rows();
+    columns.push_back(*bias ? reshape_source(bias->source(), n, 1)
+                            : make_source(std::vector<float>(static_cast<std::size_t>(n)), n, 1, "zeros"));
+    total += n;
   }
   return {reshape_source(concat_rows(std::move(columns)), 1, total), WeightRole::vector,
           (c.name / "qkv.bias").path};
@@ -57,51 +55,58 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
   }
   const auto expect_rows = [&](const LazyWeight& weight, const char* name, std::int64_t rows) {
     if (!weight) throw Error(std::string("no weight ") + name, where, "check the weight map");
-    if (weight.rows() != rows)
+    if (weight.rows() != rows) {
       throw Error(std::string(name) + " has " + std::to_string(weight.rows()) + " rows, expected " +
                       std::to_string(rows),
                   where, "check the weight map and the number of heads");
+    }
   };
-  const std::int64_t head_dim = spec.head_dim;
-  expect_rows(config.q, "q", spec.heads * head_dim);
-  expect_rows(config.k, "k", spec.kv_heads * head_dim);
-  expect_rows(config.v, "v", spec.kv_heads * head_dim);
+  expect_rows(config.q, "q", std::int64_t{spec.heads} * spec.head_dim);
+  std::vector<LazyWeight> projections{config.q};
+  if (!spec.kv_of_layer) {
+    expect_rows(config.k, "k", std::int64_t{spec.kv_heads} * spec.head_dim);
+    expect_rows(config.v, "v", spec.kv_heads * value_dim(spec));
+    projections.insert(projections.end(), {config.k, config.v});
+  }
 
   AttentionPlan plan;
   plan.spec = spec;
   plan.name = config.name;
-  plan.qkv = resolve(LinearConfig{.weight = LazyWeight::concat({config.q, config.k, config.v}),
+  plan.qkv = resolve(LinearConfig{.weight = LazyWeight::concat(std::move(projections)),
                                   .bias = join_biases(config),
                                   .name = config.name / "qkv"},
                      target);
   plan.o =
       resolve(LinearConfig{.weight = config.o, .bias = config.o_bias, .name = config.name / "o"}, target);
   if (spec.qk_norm != QkNorm::none) {
-    const float eps = spec.qk_norm_spec.eps;
-    if (spec.qk_norm_spec.kind == NormKind::rms) {
-      plan.q_norm =
-          resolve(RmsNormConfig{.weight = config.q_norm, .name = config.name / "q_norm", .eps = eps}, target);
-      plan.k_norm =
-          resolve(RmsNormConfig{.weight = config.k_norm, .name = config.name / "k_norm", .eps = eps}, target);
-    } else {
-      plan.q_layer_norm = resolve(LayerNormConfig{.weight = config.q_norm,
-                                                  .bias = config.q_norm_bias,
-                                                  .name = config.name / "q_norm",
-                                                  .eps = eps},
-                                  target);
-      plan.k_layer_norm = resolve(LayerNormConfig{.weight = config.k_norm,
-                                                  .bias = config.k_norm_bias,
-                                                  .name = config.name / "k_norm",
-                                                  .eps = eps},
-                                  target);
-    }
+    const bool own = spec.qk_norm == QkNorm::per_head_weights;
+    const auto norm = [&](const LazyWeight& weight, const LazyWeight& bias, const char* name) {
+      return resolve(NormConfig{.spec = spec.qk_norm_spec,
+                                .weight = own ? LazyWeight{} : weight,
+                                .bias = bias,
+                                .name = config.name / name},
+                     target);
+    };
+    plan.q_norm = norm(config.q_norm, config.q_norm_bias, "q_norm");
+    if (!spec.kv_of_layer) plan.k_norm = norm(config.k_norm, config.k_norm_bias, "k_norm");
+    if (own) plan.q_head_weights = config.q_norm, plan.k_head_weights = config.k_norm;
   }
+  if (spec.v_norm && !spec.kv_of_layer)
+    plan.v_norm = resolve(NormConfig{.spec = *spec.v_norm, .name = config.name / "v_norm"}, target);
   if (spec.rope)
     plan.rope = resolve(
         RopeConfig{.spec = *spec.rope, .head_dim = spec.head_dim, .name = config.name / "rope"}, target);
   if (spec.sinks) {
     if (!config.sinks) throw Error("no weight sinks", where, "check the weight map");
     plan.sinks = config.sinks;
+  }
+  if (spec.gate) {
+    expect_rows(config.gate, "gate", spec.gate->per_head ? spec.heads : spec.heads * value_dim(spec));
+    plan.gate = resolve(LinearConfig{.weight = config.gate,
+                                     .bias = config.gate_bias,
+                                     .name = config.name / "gate",
+                                     .activation = Activation{spec.gate->act}},
+                        target);
   }
   if (spec.alibi) plan.alibi_slopes = alibi_slopes(spec.heads);
   plan.scale = spec.scale.value_or(1 / std::sqrt(static_cast<float>(spec.head_dim)));
@@ -114,32 +119,42 @@ void print(const AttentionPlan& plan, PlanRows& rows) {
   const AttentionSpec& s = plan.spec;
   row(rows, plan.name, "heads",
       std::to_string(s.heads) + " q, " + std::to_string(s.kv_heads) + " kv, head_dim " +
-          std::to_string(s.head_dim));
+          std::to_string(s.head_dim) +
+          (s.v_head_dim > 0 ? ", v_head_dim " + std::to_string(s.v_head_dim) : ""));
   row(rows, plan.name, "scale", text(plan.scale));
-  row(rows, plan.name, "kv", name(plan.kv_dtype));
+  row(rows, plan.name, "kv",
+      s.kv_of_layer ? "of layer " + std::to_string(*s.kv_of_layer) : std::string(name(plan.kv_dtype)));
   if (s.window) row(rows, plan.name, "window", std::to_string(*s.window));
   if (s.chunk) row(rows, plan.name, "chunk", std::to_string(*s.chunk));
   if (s.softcap) row(rows, plan.name, "softcap", text(*s.softcap));
   if (s.clip_qkv) row(rows, plan.name, "clip_qkv", text(*s.clip_qkv));
   if (s.sinks) row(rows, plan.name, "sinks", "yes");
   if (s.alibi) row(rows, plan.name, "alibi", "yes");
+  if (s.temperature)
+    row(rows, plan.name, "temperature", text(s.temperature->scale) + " per " + text(s.temperature->length));
   print(plan.qkv, rows);
-  if (plan.q_norm) print(*plan.q_norm, rows), print(*plan.k_norm, rows);
-  if (plan.q_layer_norm) print(*plan.q_layer_norm, rows), print(*plan.k_layer_norm, rows);
+  for (const auto* norm : {&plan.q_norm, &plan.k_norm, &plan.v_norm}) {
+    if (*norm) print(**norm, rows);
+  }
   if (plan.rope) print(*plan.rope, rows);
+  if (plan.gate) print(*plan.gate, rows);
   print(plan.o, rows);
 }
 
 Attention::Attention(AttentionPlan plan, const Home& home)
     : plan_(std::move(plan)), qkv_(plan_.qkv, home), o_(plan_.o, home) {
-  if (plan_.q_norm) q_norm_.emplace(*plan_.q_norm, home), k_norm_.emplace(*plan_.k_norm, home);
-  if (plan_.q_layer_norm)
-    q_layer_norm_.emplace(*plan_.q_layer_norm, home), k_layer_norm_.emplace(*plan_.k_layer_norm, home);
+  if (plan_.q_norm) q_norm_.emplace(*plan_.q_norm, home);
+  if (plan_.k_norm) k_norm_.emplace(*plan_.k_norm, home);
+  if (plan_.v_norm) v_norm_.emplace(*plan_.v_norm, home);
   if (plan_.rope) rope_.emplace(*plan_.rope);
+  if (plan_.gate) gate_.emplace(*plan_.gate, home);
+  plan_.q_head_weights = home.bind(plan_.q_head_weights, vector_dtype);
+  plan_.k_head_weights = home.bind(plan_.k_head_weights, vector_dtype);
   plan_.sinks = home.bind(plan_.sinks, vector_dtype);
-  if (!plan_.alibi_slopes.empty())
+  if (!plan_.alibi_slopes.empty()) {
     alibi_ = from_host(home.backend(), plan_.alibi_slopes,
                        {1, 1, 1, static_cast<std::int64_t>(plan_.alibi_slopes.size())}, DataType::f32);
+  }
 }
 
 Attention::Attention(const AttentionSpec& spec, LazyWeight q, LazyWeight k, LazyWeight v, LazyWeight o,
@@ -157,40 +172,65 @@ Attention Attention::from_config(const AttentionConfig& config, const Target& ta
 
 Attention::Heads Attention::heads(const Tensor& x, const Step& step) const {
   const AttentionSpec& s = plan_.spec;
+  const bool own_kv = !s.kv_of_layer;
+  const bool full_width = s.qk_norm == QkNorm::full_width;
   const auto tap_heads = [&](const Tensor& t, std::string_view part) {
-    if (debug::tapping()) tap(ops::nlp_concat_heads(t), plan_.name, part);
+    if (debug::tapping() && t) tap(ops::nlp_concat_heads(t), plan_.name, part);
   };
   Tensor qkv = qkv_.forward(x, step.mode);
   if (s.clip_qkv) qkv = ops::clamp(std::move(qkv), -*s.clip_qkv, *s.clip_qkv);
-  if (s.qk_norm == QkNorm::full_width) {
-    const std::int64_t q_width = std::int64_t{s.heads} * s.head_dim,
-                       kv_width = std::int64_t{s.kv_heads} * s.head_dim;
-    const Tensor q = ops::slice(qkv, -1, 0, q_width), k = ops::slice(qkv, -1, q_width, q_width + kv_width);
-    const Tensor parts[] = {q_norm_ ? q_norm_->forward(q) : q_layer_norm_->forward(q),
-                            k_norm_ ? k_norm_->forward(k) : k_layer_norm_->forward(k),
-                            ops::slice(qkv, -1, q_width + kv_width, q_width + 2 * kv_width)};
+  if (full_width) {
+    const std::int64_t q_width = std::int64_t{s.heads} * s.head_dim;
+    std::vector<Tensor> parts{q_norm_->forward(ops::slice(qkv, -1, 0, q_width))};
+    if (own_kv) {
+      const std::int64_t k_end = q_width + std::int64_t{s.kv_heads} * s.head_dim;
+      parts.push_back(k_norm_->forward(ops::slice(qkv, -1, q_width, k_end)));
+      parts.push_back(ops::slice(qkv, -1, k_end, qkv.dim(-1)));
+    }
     qkv = ops::concat(parts, -1);
   }
-  auto [q, k, v] = ops::nlp_create_qkv_heads(qkv, s.heads, s.kv_heads, s.head_dim);
-  tap_heads(q, s.qk_norm == QkNorm::full_width ? "q_norm" : "q");
-  tap_heads(k, s.qk_norm == QkNorm::full_width ? "k_norm" : "k");
+  auto [q, k, v] = ops::nlp_create_qkv_heads(qkv, s.heads, own_kv ? s.kv_heads : 0, s.head_dim, s.v_head_dim);
+  tap_heads(q, full_width ? "q_norm" : "q");
+  tap_heads(k, full_width ? "k_norm" : "k");
   tap_heads(v, "v");
-  const auto norm = [&] {
-    if (s.qk_norm != QkNorm::per_head) return;
-    q = q_norm_ ? q_norm_->forward(q) : q_layer_norm_->forward(q);
-    k = k_norm_ ? k_norm_->forward(k) : k_layer_norm_->forward(k);
-    tap_heads(q, "q_norm");
-    tap_heads(k, "k_norm");
+  if (v_norm_) v = v_norm_->forward(v);
+  const auto norm = [&](Tensor& t, const std::optional<Norm>& n, const LazyWeight& weights,
+                        std::string_view part) {
+    if (!n) return;
+    t = n->forward(t);
+    if (weights)
+      t = ops::mul(std::move(t), weights.get().reshape({1, t.dim(1), 1, t.dim(3)}), {.dtype = x.dtype()});
+    tap_heads(t, part);
   };
-  if (!s.qk_norm_after_rope) norm();
+  const auto norms = [&] {
+    if (s.qk_norm == QkNorm::none || full_width) return;
+    norm(q, q_norm_, plan_.q_head_weights, "q_norm");
+    norm(k, k_norm_, plan_.k_head_weights, "k_norm");
+  };
+  if (!s.qk_norm_after_rope) norms();
   if (rope_) {
     q = rope_->forward(std::move(q), step);
-    k = rope_->forward(std::move(k), step);
+    if (own_kv) k = rope_->forward(std::move(k), step);
     tap_heads(q, "q_rope");
     tap_heads(k, "k_rope");
   }
-  if (s.qk_norm_after_rope) norm();
+  if (s.qk_norm_after_rope) norms();
+  if (s.temperature) q = ops::mul(std::move(q), temperatures(step), {.dtype = x.dtype()});
   return {std::move(q), std::move(k), std::move(v)};
+}
+
+Tensor Attention::temperatures(const Step& step) const {
+  const QueryTemperature& t = *plan_.spec.temperature;
+  std::vector<float> factors;
+  factors.reserve(step.positions.size());
+  for (std::int32_t position : step.positions)
+    factors.push_back(1 +
+                      t.scale * std::log1p(std::floor((static_cast<float>(position) + t.offset) / t.length)));
+  return from_host(*step.device, factors, {1, 1, step.tokens, 1}, DataType::f32);
+}
+
+const KvCache& Attention::cache(const Step& step) const {
+  return step.state->cache(plan_.spec.kv_of_layer.value_or(plan_.name.layer), step.iteration);
 }
 
 AttentionAttributes Attention::attributes(const SDPAProgramConfig& program) const {
@@ -204,7 +244,7 @@ AttentionAttributes Attention::attributes(const SDPAProgramConfig& program) cons
 }
 
 Tensor Attention::attend_prefill(const Heads& h, const Step& step) const {
-  const KvCache& cache = step.state->cache(plan_.name.layer, step.iteration);
+  const KvCache& kv = cache(step);
   ops::AttentionOptions options{attributes(plan_.prefill_program)};
   options.attention_sink = plan_.sinks ? &plan_.sinks.get() : nullptr;
   options.alibi_slopes = alibi_ ? &alibi_ : nullptr;
@@ -212,42 +252,55 @@ Tensor Attention::attend_prefill(const Heads& h, const Step& step) const {
   for (auto i = static_cast<std::size_t>(step.decode_rows); i < step.sequences.size(); ++i) {
     const SequenceRows& rows = step.sequences[i];
     const auto part = [&](const Tensor& t) { return t.narrow(2, rows.first, rows.first + rows.count); };
-    ops::paged_fill_cache(cache.k, part(h.k), step.page_table, rows.page_row, rows.context);
-    ops::paged_fill_cache(cache.v, part(h.v), step.page_table, rows.page_row, rows.context);
+    if (h.k) {
+      ops::paged_fill_cache(kv.k, part(h.k), step.page_table, rows.page_row, rows.context);
+      ops::paged_fill_cache(kv.v, part(h.v), step.page_table, rows.page_row, rows.context);
+    }
     options.chunk_start = rows.context;
     options.page_row = rows.page_row;
     contexts.push_back(ops::nlp_concat_heads(
-        ops::chunked_scaled_dot_product_attention(part(h.q), cache.k, cache.v, step.page_table, options)));
+        ops::chunked_scaled_dot_product_attention(part(h.q), kv.k, kv.v, step.page_table, options)));
   }
   return contexts.size() == 1 ? contexts.front() : ops::concat(contexts, 2);
 }
 
 Tensor Attention::attend_decode(const Heads& h, const Step& step) const {
-  const KvCache& cache = step.state->cache(plan_.name.layer, step.iteration);
+  const KvCache& kv = cache(step);
   ops::AttentionOptions options{attributes(plan_.decode_program)};
   options.attention_sink = plan_.sinks ? &plan_.sinks.get() : nullptr;
   options.alibi_slopes = alibi_ ? &alibi_ : nullptr;
   // Decode takes [1, batch, heads, head_dim].
   const auto part = [&](const Tensor& t) { return t.narrow(2, 0, step.decode_rows).swap_axes(1, 2); };
-  ops::paged_update_cache(cache.k, part(h.k), step.decode_positions, step.page_table);
-  ops::paged_update_cache(cache.v, part(h.v), step.decode_positions, step.page_table);
+  if (h.k) {
+    ops::paged_update_cache(kv.k, part(h.k), step.decode_positions, step.page_table);
+    ops::paged_update_cache(kv.v, part(h.v), step.decode_positions, step.page_table);
+  }
   const Tensor context = ops::paged_scaled_dot_product_attention_decode(
-      part(h.q), cache.k, cache.v, step.page_table, step.decode_positions, options);
+      part(h.q), kv.k, kv.v, step.page_table, step.decode_positions, options);
   return ops::nlp_concat_heads(context.swap_axes(1, 2));
 }
 
-Tensor Attention::output(const Tensor& context, const Step& step) const {
+Tensor Attention::output(Tensor context, const Tensor& x, const Step& step) const {
   tap(context, plan_.name, "context");
+  if (gate_) {
+    const Tensor gate = gate_->forward(x, step.mode);
+    const Shape flat = context.shape(),
+                by_head{1, step.tokens, plan_.spec.heads, context.dim(-1) / plan_.spec.heads};
+    context = plan_.spec.gate->per_head
+                  ? ops::mul(context.reshape(by_head), gate.reshape({1, step.tokens, plan_.spec.heads, 1}))
+                        .reshape(flat)
+                  : ops::mul(std::move(context), gate);
+  }
   Tensor y = o_.forward(context, step.mode);
   tap(y, plan_.name);
   return y;
 }
 
 Tensor Attention::prefill(const Tensor& x, const Step& step) const {
-  return output(attend_prefill(heads(x, step), step), step);
+  return output(attend_prefill(heads(x, step), step), x, step);
 }
 Tensor Attention::decode(const Tensor& x, const Step& step) const {
-  return output(attend_decode(heads(x, step), step), step);
+  return output(attend_decode(heads(x, step), step), x, step);
 }
 
 Tensor Attention::forward(const Tensor& x, const Step& step) const {
@@ -255,7 +308,7 @@ Tensor Attention::forward(const Tensor& x, const Step& step) const {
   if (step.decode_rows == 0) return prefill(x, step);
   const Heads h = heads(x, step);
   const Tensor parts[] = {attend_decode(h, step), attend_prefill(h, step)};
-  return output(ops::concat(parts, 2), step);
+  return output(ops::concat(parts, 2), x, step);
 }
 
 }  // namespace ttt::inline v2

@@ -1,5 +1,7 @@
 #include "ttt/modules/mlp.h"
 
+#include <limits>
+
 #include "modules/print.h"
 
 namespace ttt::inline v2 {
@@ -8,6 +10,7 @@ MlpPlan resolve(const MlpConfig& config, const Target& target) {
   MlpPlan plan;
   plan.name = config.name;
   plan.act = config.act.value_or(Activation{UnaryOp::silu});
+  plan.limit = config.limit;
   const bool gated = config.gate.defined();
   if (gated)
     plan.gate = resolve(
@@ -33,6 +36,15 @@ void print(const MlpPlan& plan, PlanRows& rows) {
   print(plan.down, rows);
 }
 
+Tensor gated_product(Tensor gate, Tensor up, const Activation& act, const std::optional<GluLimit>& limit) {
+  if (limit) {
+    gate = ops::clamp(std::move(gate), std::numeric_limits<float>::lowest(), limit->limit);
+    up = ops::clamp(std::move(up), -limit->limit, limit->limit);
+    if (limit->up_offset != 0) up = ops::add(std::move(up), limit->up_offset);
+  }
+  return ops::mul(std::move(gate), std::move(up), {.lhs_activation = act});
+}
+
 Mlp::Mlp(MlpPlan plan, const Home& home)
     : plan_(std::move(plan)), up_(plan_.up, home), down_(plan_.down, home) {
   if (plan_.gate) gate_.emplace(*plan_.gate, home);
@@ -50,7 +62,7 @@ Tensor Mlp::forward(const Tensor& x, Mode mode) const {
   if (gate_) {
     Tensor gate = gate_->forward(x, mode);
     tap(gate, plan_.name, "gate");
-    hidden = ops::mul(std::move(gate), std::move(hidden), {.lhs_activation = plan_.act});
+    hidden = gated_product(std::move(gate), std::move(hidden), plan_.act, plan_.limit);
   }
   tap(hidden, plan_.name, "hidden");
   Tensor y = down_.forward(hidden, mode);

@@ -158,7 +158,7 @@ Tensor Moe::forward(const Tensor& x, Mode mode) const {
   Tensor hidden = ops::sparse_matmul(x, plan_.up.get(), experts, bias(plan_.up_bias));
   if (plan_.gate) {
     Tensor gate = ops::sparse_matmul(x, plan_.gate.get(), experts, bias(plan_.gate_bias));
-    hidden = ops::mul(std::move(gate), std::move(hidden), {.lhs_activation = plan_.spec.act});
+    hidden = gated_product(std::move(gate), std::move(hidden), plan_.spec.act, plan_.spec.limit);
   } else {
     hidden = ops::unary(std::move(hidden), plan_.spec.act);
   }

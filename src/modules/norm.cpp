@@ -56,4 +56,36 @@ Tensor LayerNorm::forward(const Tensor& x) const {
   return ops::layer_norm(x, {.weight = get(plan_.weight), .bias = get(plan_.bias), .epsilon = plan_.eps});
 }
 
+NormPlan resolve(const NormConfig& config, const Target& target) {
+  if (config.spec.kind == NormKind::rms)
+    return resolve(RmsNormConfig{.weight = config.weight, .name = config.name, .eps = config.spec.eps},
+                   target);
+  return resolve(
+      LayerNormConfig{
+          .weight = config.weight, .bias = config.bias, .name = config.name, .eps = config.spec.eps},
+      target);
+}
+
+void print(const NormPlan& plan, PlanRows& rows) {
+  std::visit([&](const auto& p) { print(p, rows); }, plan);
+}
+
+static std::variant<RmsNorm, LayerNorm> make_norm(const NormPlan& plan, const Home& home) {
+  if (const auto* rms = std::get_if<RmsNormPlan>(&plan)) return RmsNorm(*rms, home);
+  return LayerNorm(std::get<LayerNormPlan>(plan), home);
+}
+
+Norm::Norm(const NormPlan& plan, const Home& home) : norm_(make_norm(plan, home)) {}
+Norm Norm::from_config(const NormConfig& config, const Target& target, const Home& home) {
+  return {resolve(config, target), home};
+}
+
+Tensor Norm::forward(const Tensor& x) const {
+  return std::visit([&](const auto& norm) { return norm.forward(x); }, norm_);
+}
+
+NormPlan Norm::plan() const {
+  return std::visit([](const auto& norm) { return NormPlan(norm.plan()); }, norm_);
+}
+
 }  // namespace ttt::inline v2

@@ -19,7 +19,8 @@ struct AttentionConfig {
   LazyWeight q_bias{}, k_bias{}, v_bias{}, o_bias{};
   LazyWeight q_norm{}, k_norm{};  // [1, head_dim] or, full width, [1, heads * head_dim]
   LazyWeight q_norm_bias{}, k_norm_bias{};
-  LazyWeight sinks{};  // [1, heads]
+  LazyWeight gate{}, gate_bias{};  // [heads * v_head_dim or heads, dim]
+  LazyWeight sinks{};              // [1, heads]
   ModuleName name{};
 };
 
@@ -27,9 +28,10 @@ struct AttentionPlan {
   AttentionSpec spec{};
   ModuleName name;
   LinearPlan qkv, o;  // q, k and v in one matrix
-  std::optional<RmsNormPlan> q_norm, k_norm;
-  std::optional<LayerNormPlan> q_layer_norm, k_layer_norm;
+  std::optional<NormPlan> q_norm, k_norm, v_norm;
   std::optional<RopePlan> rope;
+  std::optional<LinearPlan> gate;
+  LazyWeight q_head_weights, k_head_weights;  // QkNorm::per_head_weights: [heads, head_dim]
   LazyWeight sinks;
   std::vector<float> alibi_slopes;  // one per head; empty: none
   float scale = 0;
@@ -68,14 +70,16 @@ class Attention {
   Heads heads(const Tensor& x, const Step&) const;
   Tensor attend_prefill(const Heads&, const Step&) const;
   Tensor attend_decode(const Heads&, const Step&) const;
-  Tensor output(const Tensor& context, const Step&) const;
+  Tensor output(Tensor context, const Tensor& x, const Step&) const;
   AttentionAttributes attributes(const SDPAProgramConfig&) const;
+  Tensor temperatures(const Step&) const;
+  const KvCache& cache(const Step&) const;
 
   AttentionPlan plan_;
   Linear qkv_, o_;
-  std::optional<RmsNorm> q_norm_, k_norm_;
-  std::optional<LayerNorm> q_layer_norm_, k_layer_norm_;
+  std::optional<Norm> q_norm_, k_norm_, v_norm_;
   std::optional<Rope> rope_;
+  std::optional<Linear> gate_;
   Tensor alibi_;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ttt/modules/linear.h"
+#include "ttt/modules/spec.h"
 
 namespace ttt::inline v2 {
 
@@ -11,16 +12,21 @@ struct MlpConfig {
   LazyWeight gate_bias{}, up_bias{}, down_bias{};
   ModuleName name{};
   std::optional<Activation> act{};  // silu
+  std::optional<GluLimit> limit{};  // unset: none
 };
 struct MlpPlan {
   std::optional<LinearPlan> gate;
   LinearPlan up, down;  // a plain MLP's activation is a part of `up`
   Activation act{};
+  std::optional<GluLimit> limit;
   ModuleName name;
   bool operator==(const MlpPlan&) const = default;
 };
 MlpPlan resolve(const MlpConfig&, const Target&);
 void print(const MlpPlan&, PlanRows&);
+
+// act(gate) * up, with the bounds where they are set.
+Tensor gated_product(Tensor gate, Tensor up, const Activation& act, const std::optional<GluLimit>& limit);
 
 class Mlp {
  public:

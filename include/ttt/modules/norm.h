@@ -1,7 +1,10 @@
 // RmsNorm: y = x / sqrt(mean(x^2) + eps) * w.  LayerNorm: y = (x - mean(x)) / sqrt(var(x) + eps) * w + b.
 #pragma once
 
+#include <variant>
+
 #include "ttt/modules/module.h"
+#include "ttt/modules/spec.h"
 
 namespace ttt::inline v2 {
 
@@ -63,6 +66,29 @@ class LayerNorm {
 
  private:
   LayerNormPlan plan_;
+};
+
+// Whichever of the two a spec asks for.
+struct NormConfig {
+  NormSpec spec{};
+  LazyWeight weight{}, bias{};
+  ModuleName name{};
+};
+using NormPlan = std::variant<RmsNormPlan, LayerNormPlan>;
+NormPlan resolve(const NormConfig&, const Target&);
+void print(const NormPlan&, PlanRows&);
+
+class Norm {
+ public:
+  static Norm from_config(const NormConfig&, const Target& = {}, const Home& = {});
+  Norm(const NormPlan&, const Home&);
+  Tensor forward(const Tensor& x) const;
+  Tensor prefill(const Tensor& x) const { return forward(x); }
+  Tensor decode(const Tensor& x) const { return forward(x); }
+  NormPlan plan() const;
+
+ private:
+  std::variant<RmsNorm, LayerNorm> norm_;
 };
 
 }  // namespace ttt::inline v2

@@ -47,22 +47,51 @@ struct RopeSpec {
   bool operator==(const RopeSpec&) const = default;
 };
 
-enum class QkNorm : std::uint8_t { none, per_head, full_width };
+// per_head: one weight for every head; per_head_weights: each head has its own; full_width: over all heads at
+// once.
+enum class QkNorm : std::uint8_t { none, per_head, per_head_weights, full_width };
+
+// The context is multiplied by act(x W_gate) before the output projection.
+struct AttentionGateSpec {
+  bool per_head = false;  // one value per head instead of one per element
+  UnaryOp act = UnaryOp::sigmoid;
+  bool bias = false;
+  bool operator==(const AttentionGateSpec&) const = default;
+};
+
+// Queries are multiplied by 1 + scale * log(1 + floor((position + offset) / length)).
+struct QueryTemperature {
+  float scale = 0, length = 0, offset = 0;
+  bool operator==(const QueryTemperature&) const = default;
+};
+
 struct AttentionSpec {
   int heads = 0, kv_heads = 0, head_dim = 0;
+  int v_head_dim = 0;  // 0: head_dim
   bool qkv_bias = false, out_bias = false;
   QkNorm qk_norm = QkNorm::none;
   NormSpec qk_norm_spec{};  // when qk_norm is set
   bool qk_norm_after_rope = false;
-  std::optional<RopeSpec> rope{};   // unset: no rotation in this layer
-  std::optional<int> window{};      // keys that a query sees, itself included; unset: all
-  std::optional<int> chunk{};       // attention within chunks of absolute positions; unset: none
-  std::optional<float> scale{};     // of q.k; unset: head_dim^-1/2
-  std::optional<float> softcap{};   // s -> c tanh(s / c); unset: none
-  std::optional<float> clip_qkv{};  // clamps q, k and v; unset: none
-  bool sinks = false;               // one learned logit per head that takes part in the softmax
-  bool alibi = false;               // linear position biases (Press et al. 2022)
+  std::optional<NormSpec> v_norm{};         // of every head of v, without a weight; unset: none
+  std::optional<RopeSpec> rope{};           // unset: no rotation in this layer
+  std::optional<int> window{};              // keys that a query sees, itself included; unset: all
+  std::optional<int> chunk{};               // attention within chunks of absolute positions; unset: none
+  std::optional<float> scale{};             // of q.k; unset: head_dim^-1/2
+  std::optional<float> softcap{};           // s -> c tanh(s / c); unset: none
+  std::optional<float> clip_qkv{};          // clamps q, k and v; unset: none
+  bool sinks = false;                       // one learned logit per head that takes part in the softmax
+  bool alibi = false;                       // linear position biases (Press et al. 2022)
+  std::optional<AttentionGateSpec> gate{};  // unset: none
+  std::optional<QueryTemperature> temperature{};  // unset: none
+  // The layer has no k and v of its own and attends to the cache of this earlier layer; unset: its own.
+  std::optional<int> kv_of_layer{};
   bool operator==(const AttentionSpec&) const = default;
+};
+
+// Gated units with bounds: gate is cut above at `limit`, up to [-limit, limit]; up_offset is added to up.
+struct GluLimit {
+  float limit = 0, up_offset = 0;
+  bool operator==(const GluLimit&) const = default;
 };
 
 struct MlpSpec {
@@ -70,6 +99,7 @@ struct MlpSpec {
   Activation act{UnaryOp::silu};
   bool gated = true;  // act(gate x) * (up x); false: act(up x)
   bool bias = false;
+  std::optional<GluLimit> limit{};  // unset: none
   bool operator==(const MlpSpec&) const = default;
 };
 
@@ -92,6 +122,7 @@ struct MoeSpec {
   RouterSpec router{};
   Activation act{UnaryOp::silu};
   bool gated = true, bias = false;
+  std::optional<GluLimit> limit{};  // unset: none
   std::optional<MlpSpec> shared{};  // an MLP that every token passes
   bool shared_gate = false;         // whose result is multiplied by sigmoid(w x)
   bool operator==(const MoeSpec&) const = default;
