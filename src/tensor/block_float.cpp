@@ -66,11 +66,18 @@ std::uint8_t encode(const float* values, std::uint8_t* codes) {
 
 template <int Bits>
 void decode(std::uint8_t exponent, const std::uint8_t* codes, float* values) {
-  const int power = static_cast<int>(exponent) - 127 - (Bits - 1);
-  const float scale = power_of_two(power);
+  const float scale = power_of_two(static_cast<int>(exponent) - 127 - (Bits - 1));
   for (int i = 0; i < face_size; ++i) {
     const int magnitude = codes[i] & ((1 << Bits) - 1);
     values[i] = static_cast<float>(codes[i] >> Bits & 1 ? -magnitude : magnitude) * scale;
+  }
+  if (exponent != exponent_mask) return;
+  // The leading magnitude bit is the float's hidden one: with this exponent it makes an Inf or NaN again.
+  for (int i = 0; i < face_size; ++i) {
+    const std::uint32_t code = codes[i], leading = 1u << (Bits - 1);
+    if ((code & leading) == 0) continue;
+    values[i] =
+        std::bit_cast<float>((code >> Bits & 1) << 31 | 0x7F800000u | (code & (leading - 1)) << (24 - Bits));
   }
 }
 

@@ -27,7 +27,8 @@ struct BlockFloat16 {
 };
 
 // Rounds to nearest even after dropping what the shift to the shared exponent pushes out; saturates;
-// denormals, -0 and what rounds to zero become +0; an Inf or NaN makes the exponent 255.
+// denormals, -0 and what rounds to zero become +0; an Inf or NaN makes the exponent 255
+// and comes back as such, what stands beside it is lost.
 BlockFloat16 encode_block(const float* values, DataType);
 void decode_block(const BlockFloat16&, DataType, float* values);
 
