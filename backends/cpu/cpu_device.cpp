@@ -214,12 +214,17 @@ void CpuDevice::read(const Tensor& t, std::span<float> values) {
   }
   if (is_packed(t)) {
     const Packed& p = cpu_buffer(t).packed();
-    std::vector<float> outputs(static_cast<std::size_t>(panel_width * p.in));
-    for (std::int64_t e = 0; e < p.experts; ++e) {
-      for (std::int64_t panel = 0; panel < p.panels(); ++panel) {
-        const std::int64_t n0 = panel * panel_width, count = std::min<std::int64_t>(panel_width, p.out - n0);
+    const std::int64_t expert_values = p.in * p.out;
+    if (expert_values == 0) return;
+    const std::int64_t first = t.offset() / expert_values, experts = t.shape().elements() / expert_values;
+    const std::int64_t panels = p.panels();
+    pool_.parallel_for(experts * panels, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      std::vector<float> outputs(static_cast<std::size_t>(panel_width * p.in));
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t e = i / panels, panel = i % panels, n0 = panel * panel_width;
+        const std::int64_t count = std::min<std::int64_t>(panel_width, p.out - n0);
         unpack_panel(p,
-                     cpu_buffer(t).raw() + static_cast<std::size_t>(e) * p.expert_bytes() +
+                     cpu_buffer(t).raw() + static_cast<std::size_t>(first + e) * p.expert_bytes() +
                          static_cast<std::size_t>(panel) * p.panel_bytes(),
                      count, outputs.data(), p.in);
         for (std::int64_t k = 0; k < p.in; ++k) {
@@ -229,7 +234,7 @@ void CpuDevice::read(const Tensor& t, std::span<float> values) {
           }
         }
       }
-    }
+    });
     return;
   }
   const IndexSpace rows(t.shape(), {t.strides()}, true);
@@ -386,13 +391,24 @@ bool CpuDevice::supports(const OpCall& call) const {
     return !is_packed(t) && t.contiguous() &&
            (t.dtype() == DataType::f32 || t.dtype() == DataType::bf16 || is_block_float(t.dtype()));
   };
+  const auto whole = [](const Tensor& w) { return is_packed(w) && w.contiguous(); };
+  // A linear weight, or one expert of a stack.
+  const auto one_matrix = [&](const Tensor& w) {
+    return whole(w) && w.shape().elements() == w.dim(-1) * w.dim(-2);
+  };
   switch (call.op) {
     case OpKind::linear:
-      return floats({0, 2}) && (is_packed(call.in(1)) || plain_float(call.in(1)));
+      return floats({0, 2}) &&
+             (is_packed(call.in(1)) ? one_matrix(call.in(1)) : plain(call.in(1)) && plain_float(call.in(1)));
     case OpKind::matmul:
+      if (is_packed(call.in(1))) {
+        const auto& attributes = call.as<LinearAttributes>();
+        return floats({0}) && one_matrix(call.in(1)) && !attributes.transpose_a && !attributes.transpose_b;
+      }
       return all_plain(call) && plain_float(call.in(0)) && plain_float(call.in(1));
     case OpKind::sparse_matmul:
-      return floats({0, 3}) && is_packed(call.in(1));
+      return floats({0, 3}) && whole(call.in(1)) && call.in(1).offset() == 0 &&
+             call.in(1).dim(-3) == cpu_buffer(call.in(1)).packed().experts;
     case OpKind::rms_norm:
     case OpKind::layer_norm:
       return floats({0, 1, 2, 3});
@@ -436,7 +452,7 @@ void CpuDevice::run(OpCall& call) {
     case OpKind::linear:
       return run_linear(*this, call);
     case OpKind::matmul:
-      return run_matmul(*this, call);
+      return is_packed(call.in(1)) ? run_linear(*this, call) : run_matmul(*this, call);
     case OpKind::sparse_matmul:
       return run_sparse_matmul(*this, call);
     case OpKind::rms_norm:

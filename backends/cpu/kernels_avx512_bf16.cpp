@@ -1,7 +1,9 @@
 // Kernels for AVX-512 with BF16 and VBMI: as kernels_avx512.cpp, and products of bf16 pairs.
 //
-// VDPBF16PS multiplies exactly, takes denormals as zero and rounds its sums by its own rule (nearest even,
-// without exceptions).
+// Values of the block formats are integers of at most 7 bits times a power of two, so they are exact in bf16;
+// in the direct kernels the power of two goes into the activation, once per 16 outputs. VDPBF16PS multiplies
+// exactly, rounds its sums to nearest even and takes denormals as zero; blocks whose exponent is so small
+// that they hold denormals count as zero, too.
 #include <immintrin.h>
 
 #include "kernels.h"
@@ -12,9 +14,245 @@ namespace {
 #include "avx512_primitives.h"
 #include "kernels_impl.h"
 
+inline F dot_pairs(F c, __m512i x, __m512i w) {
+  return (F)_mm512_dpbf16_ps((__m512)c, (__m512bh)x, (__m512bh)w);
+}
+
+template <int Rows>
+void gemm_dp_rows(const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
+                  bool accumulate) {
+  F acc[Rows][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) acc[r][v] = accumulate ? load(c + r * ldc + v * lanes) : zero();
+  }
+  for (int64_t i = 0; i < pairs; ++i) {
+    const __m512i b0 = _mm512_loadu_si512(w + i * 64), b1 = _mm512_loadu_si512(w + i * 64 + 32);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const __m512i a = _mm512_set1_epi32((int)x[i * Rows + r]);
+      acc[r][0] = dot_pairs(acc[r][0], a, b0);
+      acc[r][1] = dot_pairs(acc[r][1], a, b1);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) store(c + r * ldc + v * lanes, acc[r][v]);
+  }
+}
+
+template <int Rows>
+inline void gemm_dp_dispatch(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c,
+                             int64_t ldc, bool accumulate) {
+  if (rows == Rows) return gemm_dp_rows<Rows>(x, w, pairs, c, ldc, accumulate);
+  if constexpr (Rows > 1) gemm_dp_dispatch<Rows - 1>(rows, x, w, pairs, c, ldc, accumulate);
+}
+void gemm_dp(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
+             bool accumulate) {
+  gemm_dp_dispatch<most_rows>(rows, x, w, pairs, c, ldc, accumulate);
+}
+
+// bf16 of 0 to 127, low and high bytes apart, for look-ups by byte.
+struct IntegerTable {
+  alignas(64) uint8_t low[128];
+  alignas(64) uint8_t high[128];
+};
+constexpr IntegerTable integer_table() {
+  IntegerTable t{};
+  for (int m = 1; m < 128; ++m) {
+    int top = 0;
+    while (m >> (top + 1)) ++top;
+    const unsigned bits = (unsigned)(127 + top) << 7 | ((unsigned)(m << (7 - top)) & 0x7Fu);
+    t.low[m] = (uint8_t)(bits & 0xFF);
+    t.high[m] = (uint8_t)(bits >> 8);
+  }
+  return t;
+}
+constexpr IntegerTable integers = integer_table();
+
+// Each tile of the packing as words of bf16 integers: for 16 outputs (half h), pairs of inputs of one group.
+struct Bf16Pairs {
+  static constexpr int group_pairs = 1;
+  static constexpr size_t bytes = 2048;
+  static constexpr bool scaled = false;
+  static constexpr float unit = 1;
+  static constexpr int bias = 0;
+  Bf16Pairs() {}
+  void decode(const uint8_t* tile, int g, int h, __m512i* out) const {
+    out[0] = _mm512_loadu_si512(tile + g * 128 + h * 64);
+  }
+};
+struct Bfp8Pairs {
+  static constexpr int group_pairs = 2;
+  static constexpr size_t bytes = 1088;
+  static constexpr bool scaled = true;
+  static constexpr float unit = 0x1p-6f;
+  static constexpr int bias = 133;
+  __m512i low0, low1, high0, high1, sign;
+  Bfp8Pairs()
+      : low0(_mm512_load_si512(integers.low)),
+        low1(_mm512_load_si512(integers.low + 64)),
+        high0(_mm512_load_si512(integers.high)),
+        high1(_mm512_load_si512(integers.high + 64)),
+        sign(_mm512_set1_epi8((char)0x80)) {}
+  void decode(const uint8_t* tile, int g, int h, __m512i* out) const {
+    const __m512i raw = _mm512_loadu_si512(tile + 64 + g * 128 + h * 64);
+    const __m512i magnitude = _mm512_abs_epi8(raw);
+    const __m512i low = _mm512_permutex2var_epi8(low0, magnitude, low1);
+    const __m512i high =
+        _mm512_ternarylogic_epi32(_mm512_permutex2var_epi8(high0, magnitude, high1), raw, sign, 0xF8);
+    out[0] = _mm512_unpacklo_epi8(low, high);
+    out[1] = _mm512_unpackhi_epi8(low, high);
+  }
+};
+struct Bfp4Pairs {
+  static constexpr int group_pairs = 4;
+  static constexpr size_t bytes = 576;
+  static constexpr bool scaled = true;
+  static constexpr float unit = 0x1p-2f;
+  static constexpr int bias = 129;
+  __m512i table;  // the permutation reads five bits: the nibble and one that does not matter
+  Bfp4Pairs()
+      : table(_mm512_broadcast_i64x4(_mm256_setr_epi16(
+            0, 0x3F80, 0x4000, 0x4040, 0x4080, 0x40A0, 0x40C0, 0x40E0, 0, (short)0xBF80, (short)0xC000,
+            (short)0xC040, (short)0xC080, (short)0xC0A0, (short)0xC0C0, (short)0xC0E0))) {}
+  void decode(const uint8_t* tile, int g, int h, __m512i* out) const {
+    const __m512i raw = _mm512_loadu_si512(tile + 64 + g * 128 + h * 64);
+    out[0] = _mm512_permutexvar_epi16(raw, table);
+    out[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(raw, 4), table);
+    out[2] = _mm512_permutexvar_epi16(_mm512_srli_epi16(raw, 8), table);
+    out[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(raw, 12), table);
+  }
+};
+
+// Integers become values by adding to their exponents; y[pair][32][2].
+template <class Pairs>
+void expand_dp(const uint8_t* tiles, int64_t count, uint16_t* y) {
+  const Pairs pairs;
+  for (int64_t t = 0; t < count; ++t, tiles += Pairs::bytes, y += tile_depth * panel_width) {
+    alignas(64) uint16_t shift[2][tile_depth], valid[2][tile_depth];
+    for (int h = 0; h < 2; ++h) {
+      const __m512i e = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)(tiles + h * tile_depth)));
+      _mm512_store_si512(shift[h], _mm512_slli_epi16(_mm512_sub_epi16(e, _mm512_set1_epi16(Pairs::bias)), 7));
+      const __mmask32 holds = _mm512_cmp_epi16_mask(e, _mm512_set1_epi16(Pairs::bias - 126), _MM_CMPINT_NLT);
+      _mm512_store_si512(valid[h], _mm512_movm_epi16(holds));
+    }
+    for (int g = 0; g < tile_depth / 2 / Pairs::group_pairs; ++g) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        __m512i words[Pairs::group_pairs];
+        pairs.decode(tiles, g, h, words);
+#pragma GCC unroll 4
+        for (int j = 0; j < Pairs::group_pairs; ++j) {
+          const int pair = g * Pairs::group_pairs + j;
+          int both_shifts, both_valid;
+          __builtin_memcpy(&both_shifts, &shift[h][2 * pair], 4);
+          __builtin_memcpy(&both_valid, &valid[h][2 * pair], 4);
+          const __mmask32 nonzero = _mm512_test_epi16_mask(words[j], _mm512_set1_epi32(both_valid));
+          _mm512_storeu_si512(y + pair * 64 + h * 32,
+                              _mm512_maskz_add_epi16(nonzero, words[j], _mm512_set1_epi32(both_shifts)));
+        }
+      }
+    }
+  }
+}
+
+template <class Pairs, int Rows, int Panels>
+void direct_dp_tile(const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes, int64_t tiles,
+                    float* c, int64_t ldc) {
+  const Pairs pairs;
+  F acc[Rows][Panels][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 16
+    for (int p = 0; p < Panels; ++p) acc[r][p][0] = acc[r][p][1] = zero();
+  }
+  constexpr int copies = Pairs::scaled ? Panels * 2 : 1;
+  for (int64_t t = 0; t < tiles; ++t, w += Pairs::bytes, x += tile_depth) {
+    alignas(64) uint32_t factors[Rows][copies][tile_depth / 2];
+    for (int r = 0; r < Rows; ++r) {
+      const F x0 = load(x + r * ldx) * set1(Pairs::unit), x1 = load(x + r * ldx + lanes) * set1(Pairs::unit);
+      for (int copy = 0; copy < copies; ++copy) {
+        F a = x0, b = x1;
+        if constexpr (Pairs::scaled) {
+          const uint8_t* e = w + (size_t)(copy / 2) * panel_bytes + copy % 2 * tile_depth;
+          a = a * exponents(e);
+          b = b * exponents(e + lanes);
+        }
+        _mm512_store_si512(factors[r][copy], (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+      }
+    }
+#pragma GCC unroll 1
+    for (int g = 0; g < tile_depth / 2 / Pairs::group_pairs; ++g) {
+#pragma GCC unroll 16
+      for (int p = 0; p < Panels; ++p) {
+        const uint8_t* tile = w + (size_t)p * panel_bytes;
+        __builtin_prefetch(tile + Pairs::bytes * 2 + g * 128);
+        __builtin_prefetch(tile + Pairs::bytes * 2 + g * 128 + 64);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          __m512i words[Pairs::group_pairs];
+          pairs.decode(tile, g, h, words);
+#pragma GCC unroll 4
+          for (int j = 0; j < Pairs::group_pairs; ++j) {
+            const int pair = g * Pairs::group_pairs + j;
+#pragma GCC unroll 16
+            for (int r = 0; r < Rows; ++r) {
+              const __m512i a = _mm512_set1_epi32((int)factors[r][Pairs::scaled ? p * 2 + h : 0][pair]);
+              acc[r][p][h] = dot_pairs(acc[r][p][h], a, words[j]);
+            }
+          }
+        }
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 16
+    for (int p = 0; p < Panels; ++p) {
+      store(c + r * ldc + p * panel_width, acc[r][p][0]);
+      store(c + r * ldc + p * panel_width + lanes, acc[r][p][1]);
+    }
+  }
+}
+
+template <class Pairs, int Rows, int Panels>
+inline void direct_dp_panels(int panels, const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes,
+                             int64_t tiles, float* c, int64_t ldc) {
+  if (panels == Panels) return direct_dp_tile<Pairs, Rows, Panels>(x, ldx, w, panel_bytes, tiles, c, ldc);
+  if constexpr (Panels > 1)
+    direct_dp_panels<Pairs, Rows, Panels - 1>(panels, x, ldx, w, panel_bytes, tiles, c, ldc);
+}
+template <class Pairs, int Rows>
+inline void direct_dp_rows(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
+                           size_t panel_bytes, int64_t tiles, float* c, int64_t ldc) {
+  if (rows == Rows)
+    return direct_dp_panels<Pairs, Rows, panels_for[Rows]>(panels, x, ldx, w, panel_bytes, tiles, c, ldc);
+  if constexpr (Rows > 1)
+    direct_dp_rows<Pairs, Rows - 1>(rows, panels, x, ldx, w, panel_bytes, tiles, c, ldc);
+}
+template <class Pairs>
+void direct_dp(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes,
+               int64_t tiles, float* c, int64_t ldc) {
+  direct_dp_rows<Pairs, most_direct_rows>(rows, panels, x, ldx, w, panel_bytes, tiles, c, ldc);
+}
+
+constexpr Kernels table_with_pairs() {
+  Kernels k = table();
+  k.gemm_dp = gemm_dp;
+  k.expand_dp[2] = expand_dp<Bfp8Pairs>;
+  k.expand_dp[3] = expand_dp<Bfp4Pairs>;
+  k.direct_dp[1] = direct_dp<Bf16Pairs>;
+  k.direct_dp[2] = direct_dp<Bfp8Pairs>;
+  k.direct_dp[3] = direct_dp<Bfp4Pairs>;
+  return k;
+}
+
 }  // namespace
 
-constexpr Kernels avx512_bf16_table = table();
+constexpr Kernels avx512_bf16_table = table_with_pairs();
 const Kernels kernels_avx512_bf16 = avx512_bf16_table;
 
 }  // namespace ttt::inline v2::cpu

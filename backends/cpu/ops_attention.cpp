@@ -275,7 +275,7 @@ Rules rules_of(const AttentionAttributes& a, std::int64_t head_dim) {
   return {.scale = a.scale != 0 ? a.scale : 1.0f / std::sqrt(static_cast<float>(head_dim)),
           .softcap = a.softcap,
           .window = a.sliding_window_size,
-          .chunk = a.chunk_size,
+          .chunk = a.is_causal ? a.chunk_size : 0,
           .causal = a.is_causal};
 }
 
@@ -326,9 +326,7 @@ void run_attention(CpuDevice& device, OpCall& call) {
   if (queries == 0) return;
 
   const std::int64_t key_count = paged ? attributes.chunk_start + queries : k.dim(-2);
-  const std::int64_t first_position = paged                  ? attributes.chunk_start
-                                      : attributes.is_causal ? key_count - queries
-                                                             : 0;
+  const std::int64_t first_position = key_count - queries;
   Attention attention(kernels, rules_of(attributes, head_dim), head_dim, value_dim);
   const Rules rules = rules_of(attributes, head_dim);
   attention.q = Elements(q);
@@ -448,8 +446,11 @@ void run_attention_decode(CpuDevice& device, OpCall& call) {
   struct Job {
     std::int64_t sequence, kv_head, split, begin, end;
   };
-  thread_local std::vector<Job> jobs;
-  thread_local std::vector<Row> rows;  // [sequence][head]
+  // Kept between calls; named through references, or every worker would see its own.
+  thread_local std::vector<Job> kept_jobs;
+  thread_local std::vector<Row> kept_rows;
+  std::vector<Job>& jobs = kept_jobs;
+  std::vector<Row>& rows = kept_rows;  // [sequence][head]
   jobs.clear();
   rows.assign(static_cast<std::size_t>(batch * heads), Row{});
   std::int64_t work = 0;

@@ -29,7 +29,7 @@ class Product {
       : device_(device),
         k_(device.kernels()),
         p_(p),
-        pairs_(bf16_rows && k_.gemm_dp != nullptr),
+        pairs_(bf16_rows && k_.gemm_dp != nullptr && p.format != Format::f32),
         depth_(p.tiles() * tile_depth) {}
 
   // read(row, float* to): row's p.in inputs. write(row, column, count, float* values): outputs of a row,
@@ -176,7 +176,7 @@ class Product {
     alignas(64) float c[most_rows * most_panels * panel_width];
     alignas(64) float bias[most_panels * panel_width];
     const auto format = static_cast<std::size_t>(p_.format);
-    const auto kernel = pairs_ && k_.direct_dp[format] != nullptr ? k_.direct_dp[format] : k_.direct[format];
+    const auto kernel = pairs_ ? k_.direct_dp[format] : k_.direct[format];
     const std::int64_t wide = k_.direct_panels[g.rows];
     for (std::int64_t panel = task.panel_begin; panel < task.panel_end; panel += wide) {
       const std::int64_t count = std::min(wide, task.panel_end - panel), column = panel * panel_width;
@@ -266,7 +266,10 @@ void run_linear(CpuDevice& device, OpCall& call) {
   const Elements from(x), to(y);
   const IndexSpace rows(x.shape(), {x.strides()}, true);
   thread_local std::vector<Group> groups(1);
-  groups.assign(1, Group{.weights = reinterpret_cast<const std::uint8_t*>(cpu_buffer(w).raw()),
+  // One expert of a stack is a view at a multiple of its size.
+  const std::int64_t expert = p.experts == 1 ? 0 : w.offset() / (p.in * p.out);
+  groups.assign(1, Group{.weights = reinterpret_cast<const std::uint8_t*>(cpu_buffer(w).raw()) +
+                                    static_cast<std::size_t>(expert) * p.expert_bytes(),
                          .first_row = 0,
                          .rows = rows.outer()});
   if (call.has(2)) {
