@@ -7,17 +7,10 @@
 
 namespace ttt::inline v2 {
 
-namespace {
-template <class Options>
-void exclude(Options& options, const ByteRanges& ranges) {
-  if constexpr (requires { options.no_special_ranges; }) options.no_special_ranges = ranges;
-}
-}  // namespace
-
 std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, const RenderedPrompt& prompt) {
   EncodeOptions options;
   options.add_special_tokens = false;
-  exclude(options, prompt.untrusted);
+  options.no_special_ranges = prompt.untrusted;
   return tokenizer.encode(prompt.text, options);
 }
 
