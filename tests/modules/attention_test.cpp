@@ -12,20 +12,30 @@ using namespace ttt::test;
 
 constexpr int dim = 48;
 
+int value_dim(const AttentionSpec& s) { return s.v_head_dim > 0 ? s.v_head_dim : s.head_dim; }
+
 struct Weights {
   explicit Weights(const AttentionSpec& s)
       : q(matrix(s.heads * s.head_dim, dim, 1)),
         k(matrix(s.kv_heads * s.head_dim, dim, 2)),
-        v(matrix(s.kv_heads * s.head_dim, dim, 3)),
-        o(matrix(dim, s.heads * s.head_dim, 4)),
+        v(matrix(s.kv_heads * value_dim(s), dim, 3)),
+        o(matrix(dim, s.heads * value_dim(s), 4)),
         q_bias(vector(q.rows, 5)),
         k_bias(vector(k.rows, 6)),
         v_bias(vector(v.rows, 7)),
         o_bias(vector(dim, 8)),
-        q_norm(vector(s.qk_norm == QkNorm::full_width ? q.rows : s.head_dim, 9, 1)),
-        k_norm(vector(s.qk_norm == QkNorm::full_width ? k.rows : s.head_dim, 10, 1)),
+        q_norm(norm_weight(s, s.heads, 9)),
+        k_norm(norm_weight(s, s.kv_heads, 10)),
+        gate(matrix(s.gate && s.gate->per_head ? s.heads : s.heads * value_dim(s), dim, 12)),
+        gate_bias(vector(gate.rows, 13)),
         sinks(vector(s.heads, 11, 2)) {}
 
+  static Matrix norm_weight(const AttentionSpec& s, int heads, std::uint64_t seed) {
+    const std::int64_t all = heads * s.head_dim;
+    Matrix m = vector(s.qk_norm == QkNorm::per_head ? s.head_dim : all, seed, 1);
+    if (s.qk_norm == QkNorm::per_head_weights) m.rows = heads, m.cols = s.head_dim;
+    return m;
+  }
   AttentionConfig config(const AttentionSpec& s) const {
     AttentionConfig c{.spec = s,
                       .q = q.weight(),
@@ -40,10 +50,12 @@ struct Weights {
     if (s.out_bias) c.o_bias = o_bias.weight(WeightRole::vector);
     if (s.qk_norm != QkNorm::none)
       c.q_norm = q_norm.weight(WeightRole::vector), c.k_norm = k_norm.weight(WeightRole::vector);
+    if (s.gate) c.gate = gate.weight();
+    if (s.gate && s.gate->bias) c.gate_bias = gate_bias.weight(WeightRole::vector);
     if (s.sinks) c.sinks = sinks.weight(WeightRole::vector);
     return c;
   }
-  Matrix q, k, v, o, q_bias, k_bias, v_bias, o_bias, q_norm, k_norm, sinks;
+  Matrix q, k, v, o, q_bias, k_bias, v_bias, o_bias, q_norm, k_norm, gate, gate_bias, sinks;
 };
 
 void rms_norm(float* x, std::size_t n, const std::vector<float>& w, float eps) {
@@ -55,7 +67,8 @@ void rms_norm(float* x, std::size_t n, const std::vector<float>& w, float eps) {
 
 // The formula over a whole sequence, one row at a time, in double where it matters.
 std::vector<float> reference(const AttentionSpec& s, const Weights& w, const std::vector<float>& x) {
-  const std::size_t tokens = x.size() / dim, hd = static_cast<std::size_t>(s.head_dim);
+  const std::size_t tokens = x.size() / dim, hd = static_cast<std::size_t>(s.head_dim),
+                    vd = static_cast<std::size_t>(value_dim(s));
   const std::size_t heads = static_cast<std::size_t>(s.heads),
                     kv_heads = static_cast<std::size_t>(s.kv_heads);
   const auto bias = [&](const Matrix& b) { return s.qkv_bias ? b.data : std::vector<float>{}; };
@@ -67,8 +80,18 @@ std::vector<float> reference(const AttentionSpec& s, const Weights& w, const std
   }
   const auto norm = [&](std::vector<float>& t, const Matrix& weight, std::size_t n_heads) {
     const std::size_t n = s.qk_norm == QkNorm::full_width ? n_heads * hd : hd;
-    for (std::size_t i = 0; i < t.size(); i += n) rms_norm(&t[i], n, weight.data, s.qk_norm_spec.eps);
+    for (std::size_t i = 0; i < t.size(); i += n) {
+      const std::size_t first = s.qk_norm == QkNorm::per_head_weights ? i / hd % n_heads * hd : 0;
+      rms_norm(&t[i], n,
+               {weight.data.begin() + static_cast<std::ptrdiff_t>(first),
+                weight.data.begin() + static_cast<std::ptrdiff_t>(first + n)},
+               s.qk_norm_spec.eps);
+    }
   };
+  if (s.v_norm) {
+    for (std::size_t i = 0; i < v.size(); i += vd)
+      rms_norm(&v[i], vd, std::vector<float>(vd, 1), s.v_norm->eps);
+  }
   const auto norms = [&] { norm(q, w.q_norm, heads), norm(k, w.k_norm, kv_heads); };
   if (s.qk_norm != QkNorm::none && !s.qk_norm_after_rope) norms();
   if (s.rope) {
@@ -93,7 +116,7 @@ std::vector<float> reference(const AttentionSpec& s, const Weights& w, const std
   if (s.qk_norm != QkNorm::none && s.qk_norm_after_rope) norms();
   const double scale = s.scale ? *s.scale : 1 / std::sqrt(static_cast<double>(s.head_dim));
   const std::vector<float> slopes = s.alibi ? alibi_slopes(s.heads) : std::vector<float>(heads, 0.0f);
-  std::vector<float> context(tokens * heads * hd);
+  std::vector<float> context(tokens * heads * vd);
   for (std::size_t t = 0; t < tokens; ++t)
     for (std::size_t h = 0; h < heads; ++h) {
       const std::size_t kvh = h * kv_heads / heads;
@@ -107,18 +130,27 @@ std::vector<float> reference(const AttentionSpec& s, const Weights& w, const std
         for (std::size_t d = 0; d < hd; ++d)
           dot += static_cast<double>(q[(t * heads + h) * hd + d]) * k[(j * kv_heads + kvh) * hd + d];
         dot *= scale;
+        if (s.temperature)
+          dot *= 1 + s.temperature->scale *
+                         std::log(1 + std::floor((static_cast<double>(t) + s.temperature->offset) /
+                                                 s.temperature->length));
         if (s.softcap) dot = *s.softcap * std::tanh(dot / *s.softcap);
         scores[j] = dot + slopes[h] * static_cast<double>(j);
         most = std::max(most, scores[j]);
       }
       double total = s.sinks ? std::exp(w.sinks.data[h] - most) : 0;
       for (double& e : scores) total += e = std::exp(e - most);
-      for (std::size_t d = 0; d < hd; ++d) {
+      for (std::size_t d = 0; d < vd; ++d) {
         double sum = 0;
-        for (std::size_t j = 0; j <= t; ++j) sum += scores[j] * v[(j * kv_heads + kvh) * hd + d];
-        context[(t * heads + h) * hd + d] = static_cast<float>(sum / total);
+        for (std::size_t j = 0; j <= t; ++j) sum += scores[j] * v[(j * kv_heads + kvh) * vd + d];
+        context[(t * heads + h) * vd + d] = static_cast<float>(sum / total);
       }
     }
+  if (s.gate) {
+    std::vector<float> g = multiply(w.gate, x, s.gate->bias ? w.gate_bias.data : std::vector<float>{});
+    for (float& e : g) e = s.gate->act == UnaryOp::sigmoid ? 1 / (1 + std::exp(-e)) : std::log1p(std::exp(e));
+    for (std::size_t i = 0; i < context.size(); ++i) context[i] *= s.gate->per_head ? g[i / vd] : g[i];
+  }
   return multiply(w.o, context, s.out_bias ? w.o_bias.data : std::vector<float>{});
 }
 
@@ -158,6 +190,14 @@ std::vector<std::pair<const char*, AttentionSpec>> variants() {
   with("sinks", [](auto& s) { s.sinks = true; });
   with("sinks_window", [](auto& s) { s.sinks = true, s.window = 3; });
   with("alibi", [](auto& s) { s.rope.reset(), s.alibi = true; });
+  with("values_of_another_width", [](auto& s) { s.v_head_dim = 6; });
+  with("value_norm", [](auto& s) { s.v_norm = NormSpec{.weight = false}; });
+  with("qk_norm_of_each_head", [](auto& s) { s.qk_norm = QkNorm::per_head_weights; });
+  with("gate", [](auto& s) { s.gate = AttentionGateSpec{.bias = true}; });
+  with("gate_of_heads",
+       [](auto& s) { s.gate = AttentionGateSpec{.per_head = true, .act = UnaryOp::softplus}; });
+  with("temperature",
+       [](auto& s) { s.temperature = QueryTemperature{.scale = 0.5f, .length = 4, .offset = 1}; });
   return all;
 }
 
@@ -168,7 +208,7 @@ TEST(Attention, EveryVariantEqualsTheFormula) {
     const Attention attention = Attention::from_config(w.config(spec), f32_target(), cpu_home());
     const std::vector<float> x = values(19 * dim, 100);
     const std::vector<float> want = reference(spec, w, x);
-    Stage stage(1, spec.kv_heads, spec.head_dim, DataType::f32);
+    Stage stage(1, spec.kv_heads, spec.head_dim, DataType::f32, value_dim(spec));
     const Tensor y = attention.prefill(device_rows(x), stage.step({{0, 19}}, {0}));
     EXPECT_LT(largest_difference(to_host(y), want), 2e-5);
   }
@@ -181,7 +221,7 @@ TEST(Attention, ChunksTokensAndMixedStepsEqualOnePiece) {
     const Attention attention = Attention::from_config(w.config(spec), f32_target(), cpu_home());
     const std::vector<float> xa = values(17 * dim, 101), xb = values(9 * dim, 102);
     const std::vector<float> wa = reference(spec, w, xa), wb = reference(spec, w, xb);
-    Stage stage(2, spec.kv_heads, spec.head_dim, DataType::f32);
+    Stage stage(2, spec.kv_heads, spec.head_dim, DataType::f32, value_dim(spec));
     const auto run = [&](const Step& step, const std::vector<float>& x) {
       return to_host(attention.forward(device_rows(x), step));
     };
@@ -202,6 +242,27 @@ TEST(Attention, ChunksTokensAndMixedStepsEqualOnePiece) {
   }
 }
 
+// A layer without keys and values of its own reads what another has stored.
+TEST(Attention, SharesTheCacheOfAnEarlierLayer) {
+  AttentionSpec spec = base();
+  const Weights w(spec);
+  const std::vector<float> x = values(9 * dim, 104);
+  const std::vector<float> want = reference(spec, w, x);
+  Stage stage(1, spec.kv_heads, spec.head_dim, DataType::f32, spec.head_dim);
+  Attention::from_config(w.config(spec), f32_target(), cpu_home())
+      .prefill(device_rows(x), stage.step({{0, 9}}, {0}));
+  spec.kv_of_layer = 0;
+  AttentionConfig config{
+      .spec = spec, .q = w.q.weight(), .k = {}, .v = {}, .o = w.o.weight(), .name = {"layers.1.attn", 1}};
+  const Attention sharing = Attention::from_config(config, f32_target(), cpu_home());
+  EXPECT_LT(largest_difference(to_host(sharing.prefill(device_rows(x), stage.step({{0, 9}}, {0}))), want),
+            2e-5);
+  EXPECT_LT(
+      largest_difference(to_host(sharing.decode(device_rows(rows_of(x, 8, 1)), stage.step({{8, 1}}, {0}))),
+                         rows_of(want, 8, 1)),
+      2e-5);
+}
+
 TEST(Attention, KvFormatsAreNearTheFormula) {
   const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 32, .rope = RopeSpec{}};
   const Weights w(spec);
@@ -211,7 +272,7 @@ TEST(Attention, KvFormatsAreNearTheFormula) {
     const Attention attention = Attention::from_config(w.config(spec), target, cpu_home());
     EXPECT_EQ(attention.plan().kv_dtype, kv);
     const std::vector<float> x = values(11 * dim, 103);
-    Stage stage(1, spec.kv_heads, spec.head_dim, kv);
+    Stage stage(1, spec.kv_heads, spec.head_dim, kv, value_dim(spec));
     const Tensor y = attention.prefill(device_rows(x), stage.step({{0, 11}}, {0}));
     EXPECT_LT(largest_difference(to_host(y), reference(spec, w, x)), bound) << name(kv);
   }

@@ -91,6 +91,22 @@ TEST(Mlp, BiasesAndTheSimpleConstructor) {
             2e-5);
 }
 
+TEST(Mlp, LimitsCutGateAndUp) {
+  const Matrix gate = matrix(hidden, dim, 1), up = matrix(hidden, dim, 2), down = matrix(dim, hidden, 3);
+  const std::vector<float> x = values(6 * dim, 9, 4);
+  const Mlp limited = Mlp::from_config({.gate = gate.weight(),
+                                        .up = up.weight(),
+                                        .down = down.weight(),
+                                        .act = Activation{UnaryOp::quick_gelu},
+                                        .limit = GluLimit{.limit = 0.7f, .up_offset = 1}},
+                                       f32_target(), cpu_home());
+  std::vector<float> g = multiply(gate, x), u = multiply(up, x);
+  for (std::size_t i = 0; i < u.size(); ++i)
+    u[i] = static_cast<float>(act(UnaryOp::quick_gelu, std::min(g[i], 0.7f)) *
+                              (std::clamp(u[i], -0.7f, 0.7f) + 1));
+  EXPECT_LT(largest_difference(to_host(limited.prefill(rows(x))), multiply(down, u)), 2e-5);
+}
+
 TEST(Mlp, ResolveRejectsWidthsThatDoNotMeet) {
   const Matrix gate = matrix(hidden + 1, dim, 1), up = matrix(hidden, dim, 2),
                down = matrix(dim, hidden + 2, 3);

@@ -42,7 +42,7 @@ inline Matrix vector(std::int64_t n, std::uint64_t seed, float scale = 0.3f) {
 
 // y[t] = W x[t] (+ b), W as stored [out, in].
 inline std::vector<float> multiply(const Matrix& w, const std::vector<float>& x,
-                                const std::vector<float>& bias = {}) {
+                                   const std::vector<float>& bias = {}) {
   const std::size_t in = static_cast<std::size_t>(w.cols), out = static_cast<std::size_t>(w.rows),
                     tokens = x.size() / in;
   std::vector<float> y(tokens * out);
@@ -70,13 +70,16 @@ struct Part {
 // Decode rows must come first.
 class Stage {
  public:
-  Stage(std::size_t sequences, int kv_heads, int head_dim, DataType kv, std::int64_t block_size = 4,
-        std::int64_t blocks_each = 16)
+  Stage(std::size_t sequences, int kv_heads, int head_dim, DataType kv, int v_head_dim,
+        std::int64_t block_size = 4, std::int64_t blocks_each = 16)
       : block_size_(block_size), blocks_each_(blocks_each) {
     state_.blocks = static_cast<std::int64_t>(sequences) * blocks_each;
     state_.block_size = block_size;
-    const TensorSpec spec{.shape = {state_.blocks, kv_heads, block_size, head_dim}, .dtype = kv};
-    state_.kv[{0, 0}] = {cpu_home().backend().allocate(spec), cpu_home().backend().allocate(spec)};
+    const auto cache = [&](int width) {
+      return cpu_home().backend().allocate(
+          {.shape = {state_.blocks, kv_heads, block_size, width}, .dtype = kv});
+    };
+    state_.kv[{0, 0}] = {cache(head_dim), cache(v_head_dim)};
   }
 
   // `which[i]` is the sequence that parts[i] continues.
