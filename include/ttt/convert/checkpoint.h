@@ -60,6 +60,8 @@ class Checkpoint {
   // The values as a matrix: [1, n] of a vector, the leading axes in one of a tensor with more than two. Error
   // for an unknown name.
   WeightSourcePtr source(std::string_view name) const;
+  // The same with the last two axes exchanged, without a copy where the values are stored so already.
+  WeightSourcePtr transposed_source(std::string_view name) const;
   bool quantised() const;             // most of the weights are stored in fewer than 16 bits per value
   std::uint64_t fingerprint() const;  // of all files: headers, sizes, times
 

@@ -107,7 +107,7 @@ class HfConfig {
   struct State;
   struct Node;
   HfConfig(std::shared_ptr<State> state, const Node& node);
-  std::optional<RopeSpec> rope_from(const HfConfig* parameters, bool sliding, float default_theta) const;
+  std::optional<RopeSpec> rope_from(const HfConfig& parameters, float default_theta) const;
 
   std::shared_ptr<State> state_;
   std::shared_ptr<const Node> node_;

@@ -119,6 +119,9 @@ class WeightMap {
 // layers.{i}.self_attn.q_proj, ..., norm, lm_head; query/key norms, dense MLPs. Rotary tables are ignored, an
 // lm_head beside tied embeddings is surplus.
 WeightMap hf_decoder_names();
+// What mixtures of experts mostly add: mlp.gate as router, mlp.experts.{e}.gate_proj stacked,
+// shared_expert(s). For append().
+WeightMap hf_moe_names();
 // The names of GGUF decoders: token_embd, blk.{i}.attn_q, ..., output_norm, output; fused attn_qkv is not
 // among them (it needs its layout), stacked experts are. A missing output means tied embeddings. rope_freqs
 // is ignored: it repeats the config's scaling.
