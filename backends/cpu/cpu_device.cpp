@@ -440,10 +440,25 @@ bool CpuDevice::supports(const OpCall& call) const {
     case OpKind::topk:
     case OpKind::argmax:
       return all_plain(call) && last_axis(call);
-    case OpKind::count_:
-      return false;
-    default:
+    case OpKind::binary:
+    case OpKind::unary:
+    case OpKind::ternary:
+    case OpKind::reduce:
+    case OpKind::gather:
+    case OpKind::scatter:
+    case OpKind::concat:
+    case OpKind::slice:
+    case OpKind::pad:
+    case OpKind::permute:
+    case OpKind::repeat:
       return all_plain(call);
+    case OpKind::causal_conv1d:
+    case OpKind::selective_scan:
+    case OpKind::gated_delta_rule:
+    case OpKind::linear_recurrence:
+      return supports_recurrent(call);
+    default:
+      return false;
   }
 }
 
@@ -507,15 +522,20 @@ void CpuDevice::run(OpCall& call) {
       return run_typecast(*this, call);
     case OpKind::to_contiguous:
       return run_to_contiguous(*this, call);
+    case OpKind::causal_conv1d:
+    case OpKind::selective_scan:
+    case OpKind::gated_delta_rule:
+    case OpKind::linear_recurrence:
+      return run_recurrent(*this, call);
     case OpKind::all_gather:
     case OpKind::reduce_scatter:
     case OpKind::all_reduce:
       call.outputs[0] = call.in(0);
       return;  // one device
-    case OpKind::count_:
+    default:
       break;
   }
-  throw Error("the cpu backend has no such operation");
+  throw Error("the cpu backend has no kernel for " + std::string(ttt::name(call.op)));
 }
 
 }  // namespace ttt::inline v2::cpu

@@ -284,20 +284,33 @@ void f32_to_bf16(const float* x, uint16_t* y, int64_t n) {
   }
 }
 
-// m * 2^(e - 127 - (bits - 1)): exact, in two factors because one of them may be no float.
+// m * 2^(e - 127 - (bits - 1)): exact, in two factors because one of them may be no float. With exponent 255 a value whose
+// leading magnitude bit is set is an Inf or NaN again.
 void block_row_to_f32(const uint8_t* row, float* y, int64_t n, int mantissa_bits) {
   const int64_t blocks = (n + 15) / 16;
   const float step = mantissa_bits == 7 ? 0x1p-6f : 0x1p-2f;
+  const int leading = 1 << (mantissa_bits - 1);
   const int8_t* values = (const int8_t*)(row + blocks);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const uint32_t word = (uint32_t)row[b] << 23;
+  for (int64_t b = 0; b < blocks; ++b, y += 16, values += 16) {
+    const int64_t count = n - b * 16 < 16 ? n - b * 16 : 16;
+    const uint32_t word = (uint32_t)(row[b] == 255 ? 254 : row[b]) << 23;
     float scale;
     __builtin_memcpy(&scale, &word, 4);
-    const int64_t count = n - b * 16 < 16 ? n - b * 16 : 16;
     if (count == 16) {
-      for (int i = 0; i < 16; ++i) y[b * 16 + i] = (float)values[b * 16 + i] * step * scale;
+      for (int i = 0; i < 16; ++i) y[i] = (float)values[i] * step * scale;
     } else {
-      for (int64_t i = 0; i < count; ++i) y[b * 16 + i] = (float)values[b * 16 + i] * step * scale;
+      for (int64_t i = 0; i < count; ++i) y[i] = (float)values[i] * step * scale;
+    }
+    if (row[b] != 255) continue;
+    for (int64_t i = 0; i < count; ++i) {
+      const int magnitude = values[i] < 0 ? -values[i] : values[i];
+      if ((magnitude & leading) == 0) {
+        y[i] = y[i] * 2;
+      } else {
+        const uint32_t bits = (values[i] < 0 ? 0x80000000u : 0u) | 0x7F800000u | (uint32_t)(magnitude & (leading - 1))
+                                                                                    << (24 - mantissa_bits);
+        __builtin_memcpy(y + i, &bits, 4);
+      }
     }
   }
 }
