@@ -401,6 +401,11 @@ Fallback fallback(OpKind op) {
       return repeat_fallback;
     case OpKind::all_reduce:
       return all_reduce;
+    case OpKind::causal_conv1d:
+    case OpKind::selective_scan:
+    case OpKind::gated_delta_rule:
+    case OpKind::linear_recurrence:
+      return recurrent;
     default:
       return nullptr;
   }

@@ -13,6 +13,9 @@ bool has(const OpCall&);
 // Fills call.outputs by simpler ops. Precondition: has(call), operands checked, output_specs set.
 void run(OpCall& call);
 
+// The part of run() that composed_recurrent.cpp holds.
+void recurrent(OpCall& call);
+
 // While one lives, every op that this thread calls through ops.h and that has a fallback is composed,
 // whatever kernels the backend has:   { composed::OracleScope oracle; expected = ops::rms_norm(x, {.weight =
 // &w}); } The simpler ops inside a fallback run by the backend's kernels.

@@ -125,6 +125,19 @@ OpCost cost(const OpCall& call) {
     case OpKind::rotary_embedding:
       total.flops = 6 * u64(call.in(1).dim(-1)) * u64(call.in(0).dim(1) * call.in(0).dim(2));
       break;
+    case OpKind::causal_conv1d:
+      total.flops = 2 * elements * u64(call.in(1).dim(-1));
+      break;
+    case OpKind::selective_scan:
+    case OpKind::gated_delta_rule:
+    case OpKind::linear_recurrence: {
+      // Every token passes over its sequence's state; of all slots only those of the sequences are touched.
+      const Tensor &state = call.in(in_place_operand(call.op)),
+                   &segments = call.in(in_place_operand(call.op) + 1);
+      total.flops = 6 * u64(call.in(0).dim(2)) * u64(state.dim(1));
+      total.bytes += 2 * share(state, segments.dim(0), state.dim(0)) - size(state);
+      break;
+    }
     case OpKind::reduce:
       total.flops = u64(call.in(0).shape().elements());
       break;

@@ -50,10 +50,7 @@ class Substitute {
   bool changed_ = false;
 };
 
-// Operand that is written in place; it must stay the caller's.
-bool in_place(const OpCall& call, int i) {
-  return i == 0 && (call.op == OpKind::paged_update_cache || call.op == OpKind::paged_fill_cache);
-}
+bool in_place(const OpCall& call, int i) { return i == in_place_operand(call.op); }
 
 bool try_contiguous(Backend& backend, OpCall& call) {
   if (call.op == OpKind::to_contiguous) return false;

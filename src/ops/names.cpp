@@ -47,6 +47,10 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(OpKind::count_)>
     "all_gather",
     "reduce_scatter",
     "all_reduce",
+    "causal_conv1d",
+    "selective_scan",
+    "gated_delta_rule",
+    "linear_recurrence",
 };
 
 constexpr std::array<std::string_view, 31> unary_names = {
@@ -64,6 +68,24 @@ std::string_view name(OpKind op) { return look_up(op_names, op); }
 std::string_view name(UnaryOp op) { return look_up(unary_names, op); }
 std::string_view name(BinaryOp op) { return look_up(binary_names, op); }
 std::string_view name(ReduceOp op) { return look_up(reduce_names, op); }
+
+int in_place_operand(OpKind op) {
+  switch (op) {
+    case OpKind::paged_update_cache:
+    case OpKind::paged_fill_cache:
+      return 0;
+    case OpKind::causal_conv1d:
+      return 3;
+    case OpKind::selective_scan:
+      return 7;
+    case OpKind::gated_delta_rule:
+      return 5;
+    case OpKind::linear_recurrence:
+      return 2;
+    default:
+      return -1;
+  }
+}
 
 std::string_view label(const OpCall& call) {
   if (const auto* binary = std::get_if<BinaryAttributes>(&call.attributes);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <variant>
 
@@ -49,6 +50,10 @@ enum class OpKind : std::uint8_t {
   all_gather,                                 // x
   reduce_scatter,                             // x
   all_reduce,                                 // x
+  causal_conv1d,                              // x, weight, (bias), state, segments
+  selective_scan,                             // x, (dt), (a), b, c, (d), (dt_bias), state, segments
+  gated_delta_rule,                           // q, k, v, g, beta, state, segments
+  linear_recurrence,                          // a, b, state, segments
   count_
 };
 std::string_view name(OpKind);  // TTNN's name
@@ -153,9 +158,22 @@ struct AxisAttributes {  // softmax, reduce, topk, argmax, gather, scatter, conc
   std::array<int, Shape::max_rank> order{};  // permute
 };
 
-using OpAttributes =
-    std::variant<NoAttributes, LinearAttributes, NormAttributes, RotaryAttributes, AttentionAttributes,
-                 CacheAttributes, HeadsAttributes, BinaryAttributes, UnaryAttributes, AxisAttributes>;
+struct RecurrentAttributes {  // causal_conv1d, selective_scan, gated_delta_rule, linear_recurrence
+  Activation activation{};    // causal_conv1d: of the result
+  std::int64_t heads = 0, groups = 1;
+  bool softplus = false;  // selective_scan: dt = softplus(dt + dt_bias)
+  std::optional<float> dt_min{}, dt_max{};
+  bool scale_input = true;            // selective_scan: the input is multiplied by dt
+  float scale = 1;                    // gated_delta_rule: of q
+  std::optional<float> l2norm_eps{};  // gated_delta_rule: q and k are divided by their length; unset: not
+  bool max_plus = false;              // linear_recurrence
+  bool exclusive = false;             // linear_recurrence
+  float initial = 0;                  // linear_recurrence: the state where a sequence begins
+};
+
+using OpAttributes = std::variant<NoAttributes, LinearAttributes, NormAttributes, RotaryAttributes,
+                                  AttentionAttributes, CacheAttributes, HeadsAttributes, BinaryAttributes,
+                                  UnaryAttributes, AxisAttributes, RecurrentAttributes>;
 
 struct OpCall {
   static constexpr int max_inputs = 10, max_outputs = 3;
@@ -181,6 +199,9 @@ struct OpCall {
 
 // What the call is in words: the kind's name, of the elementwise ones the function's ("mul", "silu", "sum").
 std::string_view label(const OpCall&);
+
+// The operand that a call writes in place, -1: none. It must stay the caller's.
+int in_place_operand(OpKind);
 
 // Work of a call as its operands' sizes say: bytes read and written, floating-point operations. Tables,
 // caches and experts count as far as they are used; where positions or indices lie in device memory, as much

@@ -4,10 +4,10 @@
 // Conventions. Shapes are TTNN's: x [1, 1, tokens, dim], heads [1, heads, tokens, head_dim]. The result has
 // the dtype of the first operand unless `dtype` says otherwise (embedding: the table's, bf16 for a block
 // format); accumulation is float32 and a result is rounded once. Operands may be views. A tensor passed with
-// std::move may lend its memory to the result and is undefined afterwards. Errors (shapes, dtypes, devices that
-// do not fit) throw ttt::Error with the op's name first: "[softmax] axis 4 of a tensor of shape [1, 1, 2, 8]".
-// A fused op is specified by its composed fallback in src/ops/composed.cpp, which also runs where the backend
-// has no kernel; docs/ops.md has the table.
+// std::move may lend its memory to the result and is undefined afterwards. Errors (shapes, dtypes, devices
+// that do not fit) throw ttt::Error with the op's name first: "[softmax] axis 4 of a tensor of shape [1, 1,
+// 2, 8]". A fused op is specified by its composed fallback in src/ops/composed.cpp, which also runs where the
+// backend has no kernel; docs/ops.md has the table.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +48,8 @@ struct LinearOptions {
 // y = act(x w + bias).  x [.., tokens, in], w [1, 1, in, out] (a weight of role linear) -> [.., tokens, out].
 Tensor linear(Operand x, const Tensor& w, const LinearOptions& = {});
 
-// a [.., m, k] times b [.., k, n] -> [.., m, n]; leading axes are equal or 1 (repeated). transpose_x exchanges
-// the last two axes first.
+// a [.., m, k] times b [.., k, n] -> [.., m, n]; leading axes are equal or 1 (repeated). transpose_x
+// exchanges the last two axes first.
 struct MatmulOptions {
   bool transpose_a = false, transpose_b = false;
   std::optional<DataType> dtype{};
@@ -162,6 +162,56 @@ Tensor permute(const Tensor& x, std::span<const int> order);
 Tensor repeat(const Tensor& x, int axis, std::int64_t count);  // whole copies one after the other
 Tensor typecast(Operand x, DataType);
 Tensor to_contiguous(Operand x);  // x itself where it already is
+
+// Recurrences: what sequences keep between steps is a row of `state` [slots, n] f32, read and written in
+// place. segments [sequences, 4] i32 says whose the rows of x are: first row, rows, slot, 1 where the
+// sequence begins (the state's row counts as zeros then). A token follows the other in float32, so a row's
+// result does not depend on how its sequence was cut into steps. Every row belongs to one sequence, every
+// slot to at most one.
+
+// y[t][c] = act(bias[c] + sum_i weight[c][i] x[t - kernel + 1 + i][c]).  x [1, 1, tokens, channels], weight
+// [1, 1, channels, kernel], bias [1, 1, 1, channels] or null; state: the last kernel - 1 inputs [kernel - 1,
+// channels].
+Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& state,
+                     const Tensor& segments, Activation activation = {});
+
+struct SelectiveScanOptions {
+  const Tensor* dt = nullptr;       // [1, 1, tokens, heads]; null: ones
+  const Tensor* dt_bias = nullptr;  // [1, 1, 1, heads], added to dt
+  const Tensor* a = nullptr;        // [1, 1, heads, n], or heads values that hold for all n; null: ones
+  const Tensor* d = nullptr;        // [1, 1, 1, heads]; null: zeros
+  bool softplus = false;            // dt = softplus(dt + dt_bias), then clamped
+  std::optional<float> dt_min{}, dt_max{};
+  bool scale_input = true;  // false: dt says the decay only
+};
+// State space of Mamba (Gu and Dao 2023; with one a per head, Dao and Gu 2024). For every head h of group g
+// and each of its head_dim channels p:  s[p][n] = exp(dt[h] a[h][n]) s[p][n] + dt[h] b[g][n] x[h][p]; y[h][p]
+// = sum_n c[g][n] s[p][n] + d[h] x[h][p].  x [1, 1, tokens, heads * head_dim]; b, c [1, 1, tokens, groups *
+// n]; state [heads, head_dim, n].
+Tensor selective_scan(const Tensor& x, const Tensor& b, const Tensor& c, const Tensor& state,
+                      const Tensor& segments, std::int64_t heads, std::int64_t groups,
+                      const SelectiveScanOptions& = {});
+
+struct DeltaRuleOptions {
+  float scale = 0;                    // of q; 0: key_dim^-1/2
+  std::optional<float> l2norm_eps{};  // q / sqrt(sum(q^2) + eps), k likewise; unset: as they are
+};
+// Gated delta rule (Yang et al. 2024):  S = exp(g) S;  S = S + k (beta (v - S^T k))^T;  y = S^T (scale q). q,
+// k [1, 1, tokens, key_heads * key_dim]; v [1, 1, tokens, heads * value_dim]; beta [1, 1, tokens, heads]; g
+// the same, or one per row of S: [1, 1, tokens, heads * key_dim]. Each key head serves heads / key_heads
+// neighbours. State [heads, key_dim, value_dim].
+Tensor gated_delta_rule(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& g,
+                        const Tensor& beta, const Tensor& state, const Tensor& segments, std::int64_t heads,
+                        std::int64_t key_heads, const DeltaRuleOptions& = {});
+
+struct RecurrenceOptions {
+  bool max_plus = false;   // h = max(a + h, b)
+  bool exclusive = false;  // y is h before the token
+  float initial = 0;       // h where a sequence begins
+};
+// h[c] = a[t][c] h[c] + b[t][c];  y[t] = h.  a, b [1, 1, tokens, channels]; state [channels].
+Tensor linear_recurrence(const Tensor& a, const Tensor& b, const Tensor& state, const Tensor& segments,
+                         const RecurrenceOptions& = {});
 
 // Collectives over a mesh axis (0: rows, 1: columns); the identity on one device.
 Tensor all_gather(const Tensor& x, int axis, int mesh_axis = 1);
