@@ -105,6 +105,11 @@ def conversations():
     for name in ("one turn", "system", "several turns", "no system, turns", "answered", "empty content", "spaces",
                  "special tokens", "unicode", "late system"):
         out[name + ", defined tools"] = (out[name][0], {"tools": DEFINED_TOOLS})
+    partial = {"role": "assistant", "content": "The capital of France"}
+    out["continued"] = ([user, partial], {"continue_final_message": True})
+    out["continued, spaces"] = ([system, user, {**partial, "content": " The capital \n"}], {"continue_final_message": True})
+    out["continued, parts"] = ([user, {"role": "assistant", "content": [{"type": "text", "text": "The "}]}],
+                               {"continue_final_message": True})
     for as_text in (False, True):
         name = "calls as text" if as_text else "calls"
         first = {"role": "assistant", "content": "", "tool_calls": [
@@ -160,8 +165,7 @@ def reference(request):
     except RecursionError:
         return {"error": "recursion", "kind": "recursion"}
     except Exception as error:  # noqa: BLE001  what a template raises can be anything
-        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        return {"error": message, "kind": type(error).__name__}
+        return {"error": str(error), "kind": type(error).__name__}
 
 
 def printable(text):
@@ -187,7 +191,7 @@ VARIABLES = {"functions": json.dumps(FLAT_TOOLS), "datetime": "2024-07-26"}  # w
 
 def requests_for(source):
     for name, (messages, options) in conversations().items():
-        for prompt in (False, True):
+        for prompt in (False,) if options.get("continue_final_message") else (False, True):
             yield name, prompt, {"template": source, "special_tokens": SPECIAL, "messages": messages, "now": NOW,
                                  "add_generation_prompt": prompt, **options,
                                  "variables": {**VARIABLES, **options.get("variables", {})}}
@@ -202,6 +206,17 @@ def shuffled(requests, seed):
         messages = [generator.choice(pool) for _ in range(generator.randint(1, 6))]
         yield f"random {i}", True, {**base, "messages": messages, "tools": generator.choice([None, TOOLS, FLAT_TOOLS]),
                                     "add_generation_prompt": generator.random() < 0.5}
+
+
+def snippets(folder):
+    """Requests for the one-line templates of snippets.json, one construct each."""
+    path = folder / "snippets.json"
+    if not path.exists():
+        return
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for source in data["templates"]:
+        yield {"template": source, "messages": [{"role": "user", "content": "Hello <|x|> é"}], "now": NOW,
+               "special_tokens": SPECIAL, "add_generation_prompt": True, "variables": data["variables"]}
 
 
 def compare(program, folder, verbose):
@@ -233,30 +248,45 @@ def compare(program, folder, verbose):
                     print(f"  reference {str(expected)[:1500]}\n  ours      {str(got)[:1500]}")
         failures += wrong
         print(f"{path.name}: {len(cases)} conversations and 40 random ones, {rendered} rendered, {wrong} different")
+    for request in snippets(folder):
+        expected, got = reference(request), run(request)
+        total += 1
+        raised += "error" in expected
+        same = got.get("text") == expected.get("text") and ("error" in got) == ("error" in expected)
+        if not same:
+            failures += 1
+            print(f"DIFFERENT {request['template']}\n  reference {expected}\n  ours      {got}")
+        elif "error" in expected and got["error"] != printable(expected["error"]):
+            messages_differ += 1
+            if verbose:
+                print(f"  {request['template']}: {expected['kind']}: {expected['error']!r} / {got['error']!r}")
     print(f"{total} renders, {raised} raised by the reference ({messages_differ} of those in other words), {failures} different")
     return 1 if failures or total == 0 else 0
 
 
+PICKED = ("one turn", "several turns", "special tokens", "unicode", "multi-part", "reasoning", "calls, two",
+          "calls as text", "null content", "spaces", "documents", "two users", "continued", "enable_thinking False")
+
+
 def write(folder):
-    entries = []
+    requests, templates = {}, []
     for path in sorted(folder.glob("*.jinja")):
         source = path.read_text(encoding="utf-8")
-        picked = {"one turn", "several turns", "special tokens", "unicode", "multi-part", "reasoning", "calls, two",
-                  "calls as text", "null content", "spaces", "documents", "two users"}
         for name, prompt, request in requests_for(source):
-            if name not in picked:
+            if name not in PICKED:
                 continue
-            request = {k: v for k, v in request.items() if k != "template"}
-            entries.append({"template": path.name, "name": name, "request": request,
-                            "expected": reference({**request, "template": source})})
-    for case in json.loads((folder / "snippets.json").read_text(encoding="utf-8")):
-        request = {"messages": [{"role": "user", "content": "Hello <|x|> é"}], "now": NOW, "special_tokens": SPECIAL,
-                   "add_generation_prompt": True, "variables": case.get("variables", {})}
-        entries.append({"source": case["template"], "name": case["template"], "request": request,
-                        "expected": reference({**request, "template": case["template"]})})
-    text = "[\n" + ",\n".join(json.dumps(e, ensure_ascii=False) for e in entries) + "\n]\n"
-    (folder / "goldens.json").write_text(text, encoding="utf-8")
-    print(f"{len(entries)} goldens, {sum('error' in e['expected'] for e in entries)} of them errors")
+            key = f"{name}, {'with' if prompt else 'no'} generation prompt"
+            requests[key] = {k: v for k, v in request.items() if k != "template"}
+            templates.append({"template": path.name, "request": key, "expected": reference(request)})
+    cases = [{"source": r["template"], "expected": reference(r)} for r in snippets(folder)]
+    request = {k: v for k, v in next(snippets(folder)).items() if k != "template"}
+    dump = lambda value: json.dumps(value, ensure_ascii=False)  # noqa: E731
+    lines = ["{", '"requests": {', ",\n".join(f"{dump(k)}: {dump(v)}" for k, v in requests.items()), "},", '"templates": [',
+             ",\n".join(map(dump, templates)), "],", f'"snippet_request": {dump(request)},', '"snippets": [',
+             ",\n".join(map(dump, cases)), "]}"]
+    (folder / "goldens.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    errors = sum("error" in e["expected"] for e in templates + cases)
+    print(f"{len(templates)} goldens of templates, {len(cases)} of snippets, {errors} of all errors")
 
 
 def main():

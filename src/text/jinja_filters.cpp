@@ -290,6 +290,7 @@ Value indent_filter(Interpreter& in, const Value& v, const Arguments& a) {
   }
   const Value indention = in.heap().string(std::move(spaces));
   if (v.is(Kind::undefined)) fail_undefined(in.heap(), v);
+  if (!v.is_string()) fail("unsupported operand type(s) for +=: " + quoted(type_name(v)) + " and 'str'");
   const Value text = add(in.heap(), v, in.heap().string("\n"));
   TextBuilder out(&in.budget());
   bool first = true;

@@ -282,8 +282,10 @@ Value percent_format(Heap& heap, const Text& format, const Value& args) {
       continue;
     }
     if (std::string_view("sradiuoxXeEfFgGc").find(spec.type) == std::string_view::npos) {
-      fail("unsupported format character " + quoted(std::string(1, spec.type)) + " at index " +
-           std::to_string(i - 1));
+      std::array<char, 8> code{};
+      std::snprintf(code.data(), code.size(), "%x", static_cast<unsigned char>(spec.type));
+      fail("unsupported format character " + quoted(std::string(1, spec.type)) + " (0x" + code.data() +
+           ") at index " + std::to_string(i - 1));
     }
     if (!have_value) value = take();
     const char align = left ? '<' : '>';
@@ -450,7 +452,7 @@ class Formatter {
         parse_integer(first, 10, index);
       }
       if (index >= static_cast<std::int64_t>(arguments_.positional.size())) {
-        fail("Replacement index " + std::to_string(index) + " out of range for positional args tuple");
+        fail("tuple index out of range");
       }
       value = arguments_.positional[static_cast<std::size_t>(index)];
     } else {

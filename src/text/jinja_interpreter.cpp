@@ -227,13 +227,7 @@ bool Interpreter::pull(Loop& loop) {
     const Value item = loop.source[loop.next_source++];
     if (condition != nullptr) {
       Scope* inner = make_scope(loop.scope);
-      if (loop_name_ >= 0) {
-        set(*inner, loop_name_,
-            heap_.undefined(
-                "'loop' is undefined. the filter section of a loop as well as the else block don't have "
-                "access to the special 'loop' variable of the current loop.  Because there is no parent "
-                "loop it's undefined."));
-      }
+      if (loop_name_ >= 0) { set(*inner, loop_name_, heap_.undefined_name("loop")); }
       assign(*loop.node->targets[0], item, *inner);
       if (!truthy(evaluate(*condition, *inner))) continue;
     }
@@ -603,6 +597,13 @@ Value Interpreter::attribute(const Value& object, const Value& name) {
           method->owner = &callable;
           return Value(Kind::callable, method);
         }
+      }
+      if (callable.type == CallableType::global && callable.name == "dict" && bytes == "fromkeys") {
+        auto* from_keys = heap_.make<Callable>();
+        from_keys->type = CallableType::method;
+        from_keys->self = heap_.dict();
+        from_keys->name = bytes;
+        return Value(Kind::callable, from_keys);
       }
       if (callable.type == CallableType::macro && bytes == "name") return heap_.string(callable.macro->name);
       break;

@@ -394,7 +394,9 @@ Value split(const Self& s) {
     }
     return s.heap.list(std::move(parts));
   }
-  const std::string& separator = text_argument(s, *args[0]).bytes;
+  if (args[0]->is(Kind::undefined)) fail_undefined(s.heap, *args[0]);
+  if (!args[0]->is_string()) fail("must be str or None, not " + type_name(*args[0]));
+  const std::string& separator = args[0]->text().bytes;
   if (separator.empty()) fail("empty separator");
   if (!from_right) {
     std::size_t begin = 0;
@@ -659,6 +661,8 @@ const Methods& sequence_methods() {
 // ----------------------------------------------------------------------------------------------------------------
 
 Value got(const Self& s) {
+  if (s.arguments.positional.empty() && s.arguments.keywords.empty())
+    fail("get expected at least 1 argument, got 0");
   const auto args = bind("get", s.arguments, {"key", "default"}, 1);
   if (!hashable(*args[0])) fail("unhashable type: " + quoted(type_name(*args[0])));
   if (const Value* item = find(s.heap, as_dict(s.value), *args[0])) return *item;

@@ -680,7 +680,7 @@ class Parser {
       }
     } else if (token.text == "break" || token.text == "continue") {
       next();
-      if (loops_ == 0) syntax_error("'" + token.text + "' outside of a loop", token.line);
+      if (loops_ == 0) syntax_error("'" + token.text + "' outside loop", token.line);
       node.tag = token.text == "break" ? Tag::break_ : Tag::continue_;
     } else if (token.text == "include" || token.text == "import" || token.text == "from" ||
                token.text == "extends" || token.text == "block" || token.text == "autoescape") {
@@ -843,8 +843,11 @@ class Parser {
         expect_op(")");
         items.push_back(std::move(inner));
       } else {
-        if (current().type != Type::name)
-          syntax_error("unexpected '" + describe(current()) + "'", current().line);
+        const Type type = current().type;
+        if (type == Type::string || type == Type::integer || type == Type::real) {
+          syntax_error("can't assign to 'const'", line);
+        }
+        if (type != Type::name) syntax_error("unexpected '" + describe(current()) + "'", current().line);
         const Token name = next();
         assignable(name);
         ExprPtr item = make(Op::name, name.line);
