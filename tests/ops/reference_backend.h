@@ -31,6 +31,7 @@ class ReferenceBackend final : public Backend {
       also_supports;                   // kinds that count as fused kernels; run() records and refuses them
   std::function<void(OpCall&)> fused;  // what runs them
   Mesh devices{};
+  bool kernels = true;  // false: it supports nothing
 
   std::string_view name() const override { return "reference"; }
   std::string description() const override { return "reference"; }
@@ -74,6 +75,7 @@ class ReferenceBackend final : public Backend {
   }
 
   bool supports(const OpCall& call) const override {
+    if (!kernels) return false;
     if (also_supports && also_supports(call)) return true;
     if (call.op == OpKind::typecast || call.op == OpKind::to_contiguous) return true;
     if (call.op == OpKind::paged_update_cache || call.op == OpKind::paged_fill_cache) return true;
