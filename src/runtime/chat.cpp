@@ -7,10 +7,26 @@
 
 namespace ttt::inline v2 {
 
-std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, const RenderedPrompt& prompt) {
+std::vector<std::int32_t> control_ids(const Tokenizer& tokenizer, const ChatTemplate& chat_template) {
+  // Every added token that the template spells is among the ids of its source.
+  std::vector<std::int32_t> ids = tokenizer.encode(chat_template.source(), {.add_special_tokens = false});
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  std::erase_if(ids, [&](std::int32_t id) {
+    const std::string_view token = tokenizer.id_to_token(id).value_or("");
+    // Not a lone bracket or a newline, which some vocabularies add, too.
+    const bool mark = token.size() > 2 && (token.front() == '<' || token.front() == '[');
+    return !mark || tokenizer.is_special(id) || !chat_template.writes(token);
+  });
+  return ids;
+}
+
+std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, const RenderedPrompt& prompt,
+                                        std::vector<std::int32_t> control) {
   EncodeOptions options;
   options.add_special_tokens = false;
   options.no_special_ranges = prompt.untrusted;
+  options.control_ids = std::move(control);
   return tokenizer.encode(prompt.text, options);
 }
 
@@ -22,6 +38,7 @@ ChatSession::ChatSession(Generator& generator, ChatTemplate chat_template, ChatO
       render_(std::move(render)) {
   if (!generator.tokenizer())
     throw Error("a conversation needs a tokenizer", "", "give the generator a tokenizer");
+  control_ids_ = control_ids(*generator.tokenizer(), template_);
 }
 
 void ChatSession::set_system(std::string text) {
@@ -49,7 +66,7 @@ GenerationResult ChatSession::send(std::string text, const OnText& on_text) {
 
 GenerationResult ChatSession::answer(const OnText& on_text) {
   GenerationRequest request;
-  request.prompt_ids = encode_prompt(*generator_->tokenizer(), prompt());
+  request.prompt_ids = encode_prompt(*generator_->tokenizer(), prompt(), control_ids_);
   request.sampling = options_.sampling;
   std::vector<std::int32_t>& stops = request.sampling.stop_token_ids;
   stops.insert(stops.end(), options_.eos_token_ids.begin(), options_.eos_token_ids.end());

@@ -49,8 +49,8 @@ TEST(BlockManager, NeverMistakesAPrefix) {
         chains.erase(chains.begin() + static_cast<std::ptrdiff_t>(i));
       } else {
         Chain chain;
-        for (std::size_t n = 0; n < static_cast<std::size_t>(size) * (1 + rng() % 4); ++n)
-          chain.tokens.push_back(static_cast<std::int32_t>(rng() % 2));
+        const std::size_t count = static_cast<std::size_t>(size) * (1 + rng() % 4);
+        while (chain.tokens.size() < count) chain.tokens.push_back(static_cast<std::int32_t>(rng() % 2));
         const auto match = blocks.find(chain.tokens);
         BlockManager::Content before = 0;
         for (std::size_t b = 0; b < match.blocks.size(); ++b) {

@@ -26,9 +26,14 @@ struct ChatOptions {
   SamplingParams sampling{};
 };
 
-// Ids of a rendered prompt: special tokens are recognised where the template wrote them, not where a user
-// did.
-std::vector<std::int32_t> encode_prompt(const Tokenizer&, const RenderedPrompt&);
+// Tokens that the template writes as marks although the tokenizer calls them plain, as <tool_call> often is:
+// added tokens in angle or square brackets. Users' text must not spell them either.
+std::vector<std::int32_t> control_ids(const Tokenizer&, const ChatTemplate&);
+
+// Ids of a rendered prompt: special tokens and `control` are recognised where the template wrote them, not
+// where a user did.
+std::vector<std::int32_t> encode_prompt(const Tokenizer&, const RenderedPrompt&,
+                                        std::vector<std::int32_t> control = {});
 
 // Not thread-safe but for cancel(). The prefix that an answer shares with the one before is reused by the
 // generator.
@@ -65,6 +70,7 @@ class ChatSession {
   ChatTemplate template_;
   ChatOptions options_;
   RenderOptions render_;
+  std::vector<std::int32_t> control_ids_;
   std::vector<ChatMessage> messages_;
   std::atomic<RequestId> active_{0};
 };
