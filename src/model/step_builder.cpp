@@ -48,6 +48,13 @@ void check(const Batch& batch, const State& state, const StepLimits& limits) {
              "the block table must name allocated blocks");
     }
   }
+  if (limits.recurrent) {
+    std::vector<std::int32_t> used(batch.slots.begin(), batch.slots.end());
+    std::ranges::sort(used);
+    if (const auto twice = std::ranges::adjacent_find(used); twice != used.end())
+      throw Error("two sequences in slot " + std::to_string(*twice), "CausalLM::step",
+                  "give each sequence a slot of its own");
+  }
   for (std::int32_t token : batch.tokens) {
     if (token < 0 || token >= limits.vocab)
       throw Error("token " + std::to_string(token) + " of a vocabulary of " + std::to_string(limits.vocab),
@@ -107,6 +114,14 @@ BuiltStep build_step(const Batch& batch, State& state, Backend& device, const St
   if (limits.paged)
     step.page_table =
         from_host(device, table, {static_cast<std::int64_t>(n), static_cast<std::int64_t>(width)});
+  if (limits.recurrent) {
+    std::vector<std::int32_t> segments;
+    for (const SequenceRows& rows : step.sequences) {
+      for (const std::int64_t value : {rows.first, rows.count, rows.slot, std::int64_t{rows.context == 0}})
+        segments.push_back(static_cast<std::int32_t>(value));
+    }
+    step.segments = from_host(device, segments, {static_cast<std::int64_t>(n), 4});
+  }
   if (!decode_positions.empty())
     step.decode_positions = from_host(device, decode_positions, {step.decode_rows});
   return built;

@@ -128,4 +128,55 @@ struct MoeSpec {
   bool operator==(const MoeSpec&) const = default;
 };
 
+// --- mixers that keep a state of constant size ---
+
+// A short convolution over time between two gates (LFM2's operator).
+struct ShortConvSpec {
+  int kernel = 3;
+  bool bias = false;  // of the projections and the convolution
+  bool operator==(const ShortConvSpec&) const = default;
+};
+
+// Selective state space with a step per channel (Gu and Dao 2023).
+struct MambaSpec {
+  int inner = 0;   // channels
+  int state = 16;  // numbers that each channel keeps
+  int dt_rank = 0;
+  int conv_kernel = 4;
+  bool bias = false;      // of the projections
+  bool conv_bias = true;  // of the convolution
+  Activation act{UnaryOp::silu};
+  std::optional<NormSpec> ssm_norm{};  // of dt, b and c before they are used; unset: none
+  bool operator==(const MambaSpec&) const = default;
+};
+
+// after_gate: norm(x * silu(z)), before_gate: norm(x) * silu(z), none: x * silu(z).
+enum class SsmNorm : std::uint8_t { after_gate, before_gate, none };
+// Selective state space with a step per head (Dao and Gu 2024).
+struct Mamba2Spec {
+  int heads = 0, head_dim = 0, state = 0;
+  int groups = 1;  // of heads that share b and c; also those of the norm
+  int conv_kernel = 4;
+  bool bias = false, conv_bias = true;
+  Activation act{UnaryOp::silu};
+  SsmNorm norm = SsmNorm::after_gate;
+  float norm_eps = 1e-5f;
+  std::optional<float> dt_min{}, dt_max{};  // bounds of the step; unset: none
+  bool operator==(const Mamba2Spec&) const = default;
+};
+
+// Linear attention with the gated delta rule (Yang et al. 2024).
+struct GatedDeltaNetSpec {
+  int heads = 0, key_heads = 0;  // of values; of queries and keys
+  int key_dim = 0, value_dim = 0;
+  int conv_kernel = 4;
+  Activation act{UnaryOp::silu};       // of the convolution
+  bool decay_per_channel = false;      // one decay per row of a head's state instead of one per head
+  std::optional<float> decay_bound{};  // log decay = bound * sigmoid(rate * x); unset: -rate * softplus(x)
+  float beta_scale = 1;                // 2: the state's transition may have negative eigenvalues
+  UnaryOp gate_act = UnaryOp::silu;
+  float norm_eps = 1e-6f;
+  bool operator==(const GatedDeltaNetSpec&) const = default;
+};
+
 }  // namespace ttt::inline v2

@@ -35,6 +35,9 @@ class State {
   std::int64_t blocks = 0, block_size = 0, slots = 0;
 
   const KvCache& cache(int layer, int iteration = 0) const { return kv.at({layer, iteration}); }
+  const Tensor& slots_of(int layer, const std::string& name, int iteration = 0) const {
+    return recurrent.at({layer, iteration}).at(name);
+  }
 };
 
 // Consecutive rows of a step that continue one sequence.
@@ -57,6 +60,8 @@ struct Step {
   std::vector<std::int32_t> positions{};  // absolute position of every row
   Tensor decode_positions;                // [decode_rows] i32; undefined without decode rows
   Tensor page_table;                      // [sequences, width] i32; undefined when no module has a KV cache
+  Tensor
+      segments;  // [sequences, 4] i32 as the recurrent ops take it; undefined when no module has such state
   State* state = nullptr;
   Backend* device = nullptr;
   int iteration = 0;  // of a layer that runs more than once
