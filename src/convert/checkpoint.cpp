@@ -213,7 +213,7 @@ void Checkpoint::State::open_gguf(const fs::path& file) {
 
 void Checkpoint::State::open_shards(const std::vector<fs::path>& shards) {
   for (const fs::path& shard : shards) {
-    const auto index = static_cast<std::uint32_t>(files.size());
+    const auto number = static_cast<std::uint32_t>(files.size());
     const SafetensorsFile& file = safetensors.emplace_back(SafetensorsFile::open(shard));
     files.push_back(shard);
     prints.push_back(file_print(file.header_hash(), *file.file()));
@@ -224,7 +224,7 @@ void Checkpoint::State::open_shards(const std::vector<fs::path>& shards) {
            .shape = t.shape,
            .type = t.type,
            .scheme = {},
-           .file = index,
+           .file = number,
            .offset = t.offset,
            .bytes = t.bytes},
           file.bytes(t));
@@ -252,10 +252,10 @@ void Checkpoint::State::open_index(const fs::path& index_file) {
                   "an index names .safetensors files of its own folder");
     const auto [it, fresh] = shard_index.try_emplace(file, static_cast<std::uint32_t>(shards.size()));
     if (fresh) {
-      const fs::path path = index_file.parent_path() / file;
-      if (!is_file(path))
-        throw Error("a shard is missing", shown(path), "download all files of the checkpoint");
-      shards.push_back(path);
+      const fs::path shard = index_file.parent_path() / file;
+      if (!is_file(shard))
+        throw Error("a shard is missing", shown(shard), "download all files of the checkpoint");
+      shards.push_back(shard);
     }
     place.emplace(item.key(), it->second);
   }
@@ -410,7 +410,8 @@ std::string Checkpoint::config_json(std::span<const GgufKey> keys) const {
   if (!is_file(file))
     throw Error("no config.json", shown(state_->folder.empty() ? fs::path(".") : state_->folder),
                 "put the checkpoint's config.json beside its weights");
-  return read_text(file);
+  // As strict JSON: files may say NaN and Infinity.
+  return detail::dump_json(read_json(file));
 }
 
 HfConfig Checkpoint::config(std::span<const GgufKey> keys) const {
@@ -576,7 +577,8 @@ GenerationDefaults Checkpoint::generation() const {
     const Json value = Json::parse(json);
     if (value.is_null()) return;
     if (value.is_array()) {
-      for (int id : *config.find<std::vector<int>>("eos_token_id")) add(id);
+      const auto list = config.find<std::vector<int>>("eos_token_id");
+      for (int id : *list) add(id);
     } else {
       add(config.find<int>("eos_token_id"));
     }
