@@ -35,9 +35,7 @@ endforeach()
 
 # The program that a user of the library writes.
 build_project(${SOURCE}/tests/install/app ${work}/app)
-run(ignored ${FIXTURE_WRITER} ${SOURCE}/tests/golden/fixtures/llama.json ${work}/model)
-file(GLOB tokenizer ${SOURCE}/tests/cli/data/tiny_tokenizer/*)
-file(COPY ${tokenizer} DESTINATION ${work}/model)
+run(ignored ${CMAKE_COMMAND} -D WRITER=${FIXTURE_WRITER} -D SOURCE=${SOURCE} -D OUT=${work}/model -P ${SOURCE}/tests/demos/make_model.cmake)
 run(text ${work}/app/app ${work}/model "The other thing")
 string(STRIP "${text}" text)
 if(text STREQUAL "")

@@ -1,0 +1,286 @@
+// The `ttt` program from outside: its commands over a tiny checkpoint, its output, its errors.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "ttt/base/version.h"
+#include "ttt/testing/fixture.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Outcome {
+  int status = -1;
+  std::string out, err;
+  json object() const { return json::parse(out); }
+};
+
+const fs::path source = TTT_SOURCE_DIR;
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class Cli : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder() = fs::path(testing::TempDir()) / ("cli-" + std::to_string(getpid()));
+    ttt::testing::write_fixture(source / "tests/golden/fixtures/llama.json", model());
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+      fs::copy_file(source / "tests/cli/data/tiny_tokenizer" / name, model() / name);
+    setenv("TTT_CACHE", (folder() / "cache").c_str(), 1);
+  }
+  static void TearDownTestSuite() { fs::remove_all(folder()); }
+  static fs::path& folder() {
+    static fs::path path;
+    return path;
+  }
+  static fs::path model() { return folder() / "model"; }
+
+  // Runs `ttt ARGUMENTS` by a shell; `input` is its standard input.
+  static Outcome ttt(const std::string& arguments, const std::string& input = "") {
+    const fs::path out = folder() / "out", err = folder() / "err", in = folder() / "in";
+    std::ofstream(in, std::ios::binary) << input;
+    const std::string command = fs::path(TTT_BUILD_DIR).string() + "/bin/ttt " + arguments + " < " +
+                                in.string() + " > " + out.string() + " 2> " + err.string();
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
+  }
+  static std::string with_model(const std::string& command) {
+    return command + " --model " + model().string() + " ";
+  }
+
+  // One line "error: what, where, what to change" on standard error, nothing on standard output, status 1.
+  static void expect_error(const Outcome& outcome, const std::string& words) {
+    EXPECT_EQ(outcome.status, 1) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_TRUE(outcome.err.starts_with("error: ")) << outcome.err;
+    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+    EXPECT_NE(outcome.err.find(words), std::string::npos) << outcome.err;
+  }
+};
+
+TEST_F(Cli, HelpTeaches) {
+  const Outcome top = ttt("--help");
+  EXPECT_EQ(top.status, 0);
+  for (const char* command :
+       {"run", "eval", "bench", "inspect", "tokenize", "template", "models", "hw", "completion"}) {
+    EXPECT_NE(top.out.find(command), std::string::npos) << command;
+  }
+  for (const char* command :
+       {"run", "eval golden", "eval perplexity", "eval tokens", "bench", "inspect spec", "inspect weights",
+        "inspect plan", "inspect instances", "tokenize", "template", "models", "hw", "completion bash"}) {
+    const Outcome help = ttt(std::string(command) + " --help");
+    EXPECT_EQ(help.status, 0) << command;
+    EXPECT_NE(help.out.find("Examples:"), std::string::npos) << command;
+  }
+}
+
+TEST_F(Cli, Version) { EXPECT_EQ(ttt("--version").out, std::string("ttt ") + ttt::version() + "\n"); }
+
+TEST_F(Cli, ErrorsAreOneLine) {
+  expect_error(ttt("nonsense"), "ttt --help");
+  expect_error(ttt("run --prompt x"), "--model");
+  expect_error(ttt("run --model " + (folder() / "nothing").string() + " --prompt x"), "nothing");
+  expect_error(ttt(with_model("run") + "--prompt x --precision fp7"), "fp7");
+  expect_error(ttt(with_model("run") + "--prompt x --backend nothing"), "nothing");
+  expect_error(ttt(with_model("run") + "--prompt x --backend null"), "null");
+  expect_error(ttt(with_model("run") + "--prompt x --mesh 2by4"), "2by4");
+  expect_error(ttt(with_model("run") + "--prompt x --max-new-tokens many"), "max-new-tokens");
+  expect_error(ttt(with_model("run") + "--prompt x --temperature -1"), "temperature");
+  expect_error(ttt(with_model("run") + "--json", "line\n"), "--prompt");
+  expect_error(ttt(with_model("eval perplexity") + "--text " + (folder() / "no.txt").string()), "no.txt");
+  expect_error(ttt("completion csh"), "completion");
+}
+
+TEST_F(Cli, RunAnswersAPromptAndSaysHowFast) {
+  const Outcome outcome =
+      ttt(with_model("run") + "--prompt 'The other thing' --max-new-tokens 5 --precision f32");
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.out, "\n");
+  for (const char* label :
+       {"time to first token:", "tokens per second per user:", "precision:", "peak memory:"})
+    EXPECT_NE(outcome.err.find(label), std::string::npos) << label;
+  EXPECT_EQ(outcome.out.find("peak memory"), std::string::npos);  // an answer can be piped
+}
+
+TEST_F(Cli, RunAsJson) {
+  const json object =
+      ttt(with_model("run") + "--raw --prompt 'The other thing' --max-new-tokens 5 --precision bf16 --json")
+          .object();
+  EXPECT_EQ(object.at("new_tokens"), 5);
+  EXPECT_EQ(object.at("prompt_tokens"), 10);  // BOS and nine pieces
+  EXPECT_EQ(object.at("precision"), "bf16");
+  EXPECT_EQ(object.at("finish_reason"), "length");
+  EXPECT_GT(object.at("time_to_first_token_ms"), 0);
+  EXPECT_GT(object.at("tokens_per_second_per_user"), 0);
+  EXPECT_GT(object.at("weights_mb"), 0);
+  EXPECT_GT(object.at("peak_memory_mb"), 0);
+  EXPECT_TRUE(object.at("text").is_string());
+}
+
+TEST_F(Cli, RunRepeatsASeed) {
+  const std::string flags =
+      with_model("run") + "--raw --prompt abc --max-new-tokens 12 --temperature 1.5 --json --seed ";
+  const json first = ttt(flags + "7").object(), again = ttt(flags + "7").object(),
+             other = ttt(flags + "8").object();
+  EXPECT_EQ(first.at("text"), again.at("text"));
+  EXPECT_NE(first.at("text"), other.at("text"));
+}
+
+TEST_F(Cli, TheTemplateChangesWhatTheModelSees) {
+  const json chat =
+      ttt(with_model("run") + "--prompt hi --system 'Be brief' --max-new-tokens 1 --json").object();
+  const json raw = ttt(with_model("run") + "--prompt hi --raw --max-new-tokens 1 --json").object();
+  EXPECT_GT(chat.at("prompt_tokens"), raw.at("prompt_tokens"));
+}
+
+TEST_F(Cli, ChatTakesLinesAndCommands) {
+  const Outcome outcome = ttt(with_model("run") + "--max-new-tokens 3",
+                              "/help\nhello\n/reset\n/nonsense\nagain\n/exit\nnever read\n");
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("/reset"), std::string::npos);
+  EXPECT_NE(outcome.err.find("error: no command /nonsense"), std::string::npos);
+  EXPECT_NE(outcome.err.find("time to first token:"), std::string::npos);
+}
+
+TEST_F(Cli, EvalGoldenPassesAndFails) {
+  const std::string fixture = (source / "tests/golden/fixtures/llama.json").string();
+  const Outcome passed = ttt("eval golden " + fixture + " --json");
+  EXPECT_EQ(passed.status, 0) << passed.err;
+  const json runs = passed.object().at("results").at(0).at("runs");
+  EXPECT_EQ(runs.at(0).at("precision"), "f32");
+  EXPECT_EQ(runs.at(0).at("tokens_equal"), 8);
+  EXPECT_LE(runs.at(0).at("largest_error"), 2e-3);
+  EXPECT_EQ(runs.at(1).at("precision"), "bf16");
+  EXPECT_GE(runs.at(1).at("pcc"), 0.99);
+
+  const Outcome failed = ttt("eval golden " + fixture + " " + model().string());  // the second has no golden
+  EXPECT_EQ(failed.status, 1);
+  EXPECT_NE(failed.out.find("1 passed, 1 failed"), std::string::npos) << failed.out;
+  EXPECT_TRUE(failed.err.starts_with("error: ")) << failed.err;
+}
+
+TEST_F(Cli, EvalPerplexity) {
+  const std::string text =
+      "The other thing is that\nnothing here means a lot: it is only text, of 12 words or 20.";
+  const json object = ttt(with_model("eval perplexity") + "--text - --precision f32 --json", text).object();
+  EXPECT_NEAR(object.at("perplexity"), 308.3459, 0.01);  // transformers 5.23, float32
+  EXPECT_EQ(object.at("tokens"), 62);
+  EXPECT_EQ(object.at("bos"), true);
+  const json windows = ttt(with_model("eval perplexity") +
+                               "--text - --precision f32 --context 16 --stride 5 --bos auto --json",
+                           text)
+                           .object();
+  EXPECT_NEAR(windows.at("perplexity"), 334.8079, 0.01);
+  EXPECT_EQ(windows.at("windows"), 11);
+  const json few =
+      ttt(with_model("eval perplexity") + "--text - --precision f32 --tokens 20 --bos yes --json", text)
+          .object();
+  EXPECT_NEAR(few.at("perplexity"), 261.9484, 0.01);
+}
+
+TEST_F(Cli, EvalTokens) {
+  const std::string reference = (source / "tests/golden/reference/llama.safetensors").string();
+  const json object =
+      ttt(with_model("eval tokens") + "--reference " + reference + " --prefill 12 --precision f32 --json")
+          .object();
+  EXPECT_EQ(object.at("top_1_percent"), 100);
+  EXPECT_EQ(object.at("top_5_percent"), 100);
+  EXPECT_EQ(object.at("steps"), 11);
+}
+
+TEST_F(Cli, Bench) {
+  const json object =
+      ttt(with_model("bench") + "--prompt-tokens 8 --new-tokens 4 --batch 2 --repeats 1 --json").object();
+  for (const char* key : {"time_to_first_token_ms", "prefill_tokens_per_second", "tokens_per_second_per_user",
+                          "tokens_per_second", "moved_gb_per_s", "read_bandwidth_gb_per_s"})
+    EXPECT_GT(object.at(key), 0) << key;
+  EXPECT_EQ(object.at("batch_users"), 2);
+}
+
+TEST_F(Cli, Inspect) {
+  EXPECT_EQ(json::parse(ttt(with_model("inspect spec")).out).at("layers").size(), 3u);
+  EXPECT_EQ(ttt(with_model("inspect spec") + "--json").object().at("architecture"), "LlamaForCausalLM");
+  const json weights = ttt(with_model("inspect weights") + "--json").object();
+  EXPECT_GE(weights.at("weights").size(), 20u);
+  EXPECT_NE(ttt(with_model("inspect weights")).out.find("model.layers.0.self_attn.q_proj"),
+            std::string::npos);
+  const json plan =
+      ttt(with_model("inspect plan") + "--backend null --sku n150 --precision performance --json").object();
+  EXPECT_EQ(plan.at("sku"), "n150");
+  EXPECT_EQ(plan.at("precision"), "performance");
+  EXPECT_GT(plan.at("modules").size(), 10u);
+  const json instances = ttt(with_model("inspect instances") + "--backend null --json").object();
+  EXPECT_LT(instances.at("instances").size(), instances.at("modules"));
+  std::size_t count = 0;
+  for (const json& instance : instances.at("instances")) count += instance.at("count").get<std::size_t>();
+  EXPECT_EQ(count, instances.at("modules"));
+}
+
+TEST_F(Cli, TokenizeAndBack) {  // ids of the Python package tokenizers
+  EXPECT_EQ(ttt(with_model("tokenize") + "The other thing").out, "1 56 100 4 83 99 102 4 99 150\n");
+  EXPECT_EQ(ttt(with_model("tokenize") + "--no-special", "The other thing").out,
+            "56 100 4 83 99 102 4 99 150\n");
+  EXPECT_EQ(ttt(with_model("tokenize") + "--decode --no-special 1 56 100 4 83 99 102 4 99 150").out,
+            "The other thing\n");
+  EXPECT_EQ(ttt("tokenize --json --model " +
+                (source / "tests/cli/data/tiny_tokenizer/tokenizer.json").string() + " 'The'")
+                .object()
+                .at("tokens"),
+            json({"<s>", "T", "he"}));
+  expect_error(ttt(with_model("tokenize") + "--decode 12 x"), "'x'");
+}
+
+TEST_F(Cli, Template) {  // as transformers renders and encodes it
+  const std::string messages = R"([{"role": "user", "content": "Hi"}])";
+  EXPECT_EQ(ttt(with_model("template") + "--messages -", messages).out, "<s>user: Hi\nassistant: ");
+  EXPECT_EQ(ttt(with_model("template") + "--messages - --no-generation-prompt", messages).out,
+            "<s>user: Hi\n");
+  EXPECT_EQ(ttt(with_model("template") + "--messages - --tokens", messages).out,
+            "1 89 87 102 30 4 44 77 3 125 87 115 88 103 88 30 4\n");
+  expect_error(ttt(with_model("template") + "--messages -", "{"), "");
+}
+
+TEST_F(Cli, ModelsAndHardware) {
+  const json models = ttt("models --json").object().at("models");
+  EXPECT_GE(models.size(), 15u);
+  const Outcome table = ttt("hw");
+  for (const char* sku : {"n150", "n300", "t3k", "galaxy", "p100", "p150"})
+    EXPECT_NE(table.out.find(sku), std::string::npos) << sku;
+  EXPECT_GE(ttt("hw --json").object().at("hw").size(), 8u);
+}
+
+TEST_F(Cli, Completion) {
+  EXPECT_NE(ttt("completion bash").out.find("complete -o default -F _ttt ttt"), std::string::npos);
+  EXPECT_TRUE(ttt("completion zsh").out.starts_with("#compdef ttt"));
+  EXPECT_NE(ttt("completion fish").out.find("-l max-new-tokens"), std::string::npos);
+  // The script works: after "ttt eval gol" it offers golden, after --precision the formats.
+  const fs::path script = folder() / "completion.sh";
+  std::ofstream(script) << ttt("completion bash").out
+                        << "try() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _ttt; echo "
+                           "\"${COMPREPLY[*]}\"; }\n"
+                           "try ttt eval gol\ntry ttt run --precision bfp\ntry ttt inspect plan --sk\n";
+  const fs::path out = folder() / "completed";
+  ASSERT_EQ(std::system(("bash " + script.string() + " > " + out.string()).c_str()), 0);
+  EXPECT_EQ(read(out), "golden\nbfp4_b bfp8_b\n--sku\n");
+}
+
+TEST_F(Cli, AFullDiskIsAnError) {
+  const std::string command =
+      fs::path(TTT_BUILD_DIR).string() + "/bin/ttt hw > /dev/full 2> " + (folder() / "err").string();
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_TRUE(read(folder() / "err").starts_with("error: can not write"));
+}
+
+}  // namespace

@@ -1,0 +1,149 @@
+// Every fixture through the whole stack, against what transformers computed for it (docs/references.md): in
+// one piece, in chunks of 5, token by token, and as one of eight sequences of different lengths.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "ttt/base/error.h"
+#include "ttt/convert/safetensors.h"
+#include "ttt/testing/evaluate.h"
+#include "ttt/testing/fixture.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using ttt::testing::GoldenOptions;
+using ttt::testing::GoldenResult;
+using ttt::testing::GoldenRun;
+
+const fs::path golden_folder = fs::path(TTT_SOURCE_DIR) / "tests/golden";
+
+std::vector<fs::path> fixtures() {
+  std::vector<fs::path> paths;
+  for (const auto& entry : fs::directory_iterator(golden_folder / "fixtures")) paths.push_back(entry.path());
+  std::ranges::sort(paths);
+  return paths;
+}
+
+class Golden : public testing::TestWithParam<fs::path> {};
+
+TEST_P(Golden, AgreesWithTheReference) {
+  const GoldenResult result =
+      ttt::testing::evaluate_golden(GetParam(), {.load = {.threads = 2}, .chunks = true, .batch = true});
+  ASSERT_EQ(result.runs.size(), 2u);
+  for (const GoldenRun& run : result.runs) {
+    EXPECT_TRUE(run.passed) << run.precision << ": " << run.failure << "; first divergence: " << run.diverges;
+    EXPECT_EQ(run.tokens, 8);
+    EXPECT_TRUE(run.chunks_error && run.single_error && run.batch_error);
+  }
+  EXPECT_EQ(result.runs[0].required_pcc, 0);
+  EXPECT_GT(result.runs[1].required_pcc, 0.9);
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, Golden, testing::ValuesIn(fixtures()), [](const auto& fixture) {
+  std::string name = fixture.param.stem().string();
+  std::ranges::replace_if(
+      name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  return name;
+});
+
+// A checkpoint folder with a golden beside it; the reference's facts (source_sha256 among them) are left out,
+// so that the weights may be changed.
+class GoldenFolder : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::path(testing::TempDir()) /
+              ("golden-" + std::to_string(testing::UnitTest::GetInstance()->random_seed()) + "-" +
+               testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(folder_);
+    ttt::testing::write_fixture(golden_folder / "fixtures/llama.json", folder_);
+    const auto reference = ttt::SafetensorsFile::open(golden_folder / "reference/llama.safetensors");
+    std::vector<ttt::SafetensorsEntry> entries;
+    for (const ttt::SafetensorsTensor& tensor : reference.tensors())
+      entries.push_back(ttt::make_entry(tensor.name, tensor.shape, tensor.type, reference.bytes(tensor)));
+    ttt::write_safetensors(folder_ / "golden.safetensors", entries);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  // Doubles every value of one weight: adds one to the exponents of its bfloat16s.
+  void double_weight(const std::string& name) const {
+    const auto file = ttt::SafetensorsFile::open(folder_ / "model.safetensors");
+    const ttt::SafetensorsTensor* tensor = file.find(name);
+    ASSERT_NE(tensor, nullptr);
+    ASSERT_EQ(tensor->type, ttt::StorageType::bf16);
+    const std::span<const std::byte> bytes = file.bytes(*tensor);
+    std::vector<std::byte> changed(bytes.begin(), bytes.end());
+    for (std::size_t i = 0; i < changed.size(); i += 2) {
+      const unsigned bits = static_cast<unsigned>(changed[i]) | static_cast<unsigned>(changed[i + 1]) << 8;
+      const unsigned doubled = (bits & 0x7F80) == 0 ? bits : bits + 0x80;
+      changed[i] = static_cast<std::byte>(doubled & 0xFF),
+      changed[i + 1] = static_cast<std::byte>(doubled >> 8);
+    }
+    std::fstream out(folder_ / "model.safetensors", std::ios::binary | std::ios::in | std::ios::out);
+    out.seekp(static_cast<std::streamoff>(tensor->offset));
+    out.write(reinterpret_cast<const char*>(changed.data()), static_cast<std::streamsize>(changed.size()));
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(GoldenFolder, PassesAsAFolder) {
+  const GoldenResult result = ttt::testing::evaluate_golden(folder_);
+  EXPECT_TRUE(result.passed());
+  EXPECT_EQ(result.runs[0].tokens_equal, 8);
+  EXPECT_EQ(result.architecture, "LlamaForCausalLM");
+}
+
+TEST_F(GoldenFolder, AChangedWeightFailsAndItsLayerIsNamed) {
+  double_weight("model.layers.1.mlp.down_proj.weight");
+  const GoldenResult result = ttt::testing::evaluate_golden(folder_);
+  EXPECT_FALSE(result.passed());
+  for (const GoldenRun& run : result.runs) {
+    EXPECT_FALSE(run.passed) << run.precision;
+    EXPECT_NE(run.failure, "");
+    EXPECT_TRUE(run.diverges.starts_with("layers.1 ")) << run.precision << ": " << run.diverges;
+  }
+  EXPECT_GT(result.runs[0].max_error, 2e-3);
+}
+
+TEST_F(GoldenFolder, AChangedHeadIsFoundBehindAllLayers) {
+  double_weight("lm_head.weight");
+  const GoldenResult result = ttt::testing::evaluate_golden(folder_, {.precisions = {"f32"}});
+  ASSERT_FALSE(result.passed());
+  EXPECT_TRUE(result.runs[0].diverges.starts_with("lm_head: ")) << result.runs[0].diverges;
+}
+
+TEST_F(GoldenFolder, TheTableOfBf16ReferencesCounts) {
+  std::ofstream(folder_.parent_path() / "bf16_reference.csv") << "name,bf16_reference_pcc\n"
+                                                              << folder_.filename().string() << ",0.9\n";
+  const GoldenResult result = ttt::testing::evaluate_golden(folder_, {.precisions = {"bf16"}});
+  fs::remove(folder_.parent_path() / "bf16_reference.csv");
+  EXPECT_DOUBLE_EQ(result.runs.at(0).required_pcc, 0.898);
+}
+
+TEST_F(GoldenFolder, AReferenceOfAnotherCheckpointIsRefused) {
+  fs::copy_file(golden_folder / "reference/llama.safetensors", folder_ / "golden.safetensors",
+                fs::copy_options::overwrite_existing);
+  EXPECT_TRUE(ttt::testing::evaluate_golden(folder_, {.precisions = {"f32"}}).passed());
+  double_weight("lm_head.weight");
+  EXPECT_THROW(ttt::testing::evaluate_golden(folder_), ttt::Error);
+}
+
+TEST_F(GoldenFolder, WhatIsMissingIsNamed) {
+  fs::remove(folder_ / "golden.safetensors");
+  try {
+    ttt::testing::evaluate_golden(folder_);
+    FAIL();
+  } catch (const ttt::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("golden.safetensors"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(ttt::testing::evaluate_golden(folder_ / "nothing"), ttt::Error);
+}
+
+TEST_F(GoldenFolder, ADeviceThatDoesNotComputeIsRefused) {
+  EXPECT_THROW(ttt::testing::evaluate_golden(folder_, {.load = {.backend = "null"}}), ttt::Error);
+}
+
+}  // namespace
