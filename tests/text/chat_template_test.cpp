@@ -188,7 +188,7 @@ TEST(ChatTemplateTrust, EveryByteOfUserTextInTheFixtures) {
     for (std::size_t i = prompt.text.find("\uE000"); i != std::string::npos;
          i = prompt.text.find("\uE000", i + 1)) {
       const std::size_t end = prompt.text.find("\uE002", i) + 3;
-      ASSERT_LT(end, prompt.text.size());
+      ASSERT_LE(end, prompt.text.size());
       for (std::size_t k = i; k < end;
            ++k) {  // white space that "indent" puts into the lines is the template's
         EXPECT_TRUE(untrusted[k] || prompt.text[k] == ' ') << name << ": " << prompt.text.substr(i, end - i);
@@ -331,7 +331,7 @@ TEST(ChatTemplateLimits, HostileTemplatesEndWithAnErrorThatNamesTheLimit) {
   EXPECT_EQ(limit("{% set ns = namespace(l=['ab']) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% "
                   "endfor %}{{ ns.l "
                   "== ns.l }}{{ ns.l | string | length }}"),
-            "memory_bytes");
+            "steps");
   EXPECT_EQ(limit("{{ 'x'.center(99999999999) }}"), "memory_bytes");
   EXPECT_EQ(error_of("{{ '%99999999999d' % 1 }}").substr(0, 39), "a format asks for too many characters (");
   EXPECT_EQ(error_of("{{ 2 ** 999 }}"), "an integer beyond 64 bits is not supported, chat template line 1");
@@ -346,8 +346,9 @@ TEST(ChatTemplateLimits, HostileTemplatesEndWithAnErrorThatNamesTheLimit) {
        {"{{ " + repeat("(", 100000) + "1" + repeat(")", 100000) + " }}",
         "{{ " + repeat("not ", 100000) + "1 }}", "{{ " + repeat("-", 100000) + "1 }}",
         "{{ x" + repeat(".x", 100000) + " }}", "{{ 1" + repeat("+1", 100000) + " }}",
-        "{{ 1" + repeat("|int", 100000) + " }}", repeat("{% if 1 %}", 50000) + repeat("{% endif %}", 50000),
-        "{{ " + repeat("[", 100000) + repeat("]", 100000) + " }}", "{% set " + repeat("(", 100000) + "a %}",
+        "{{ 1" + repeat("|int", 100000) + " }}", repeat("{% if 1 %}", 20000) + repeat("{% endif %}", 20000),
+        "{{ " + repeat("[", 100000) + repeat("]", 100000) + " }}",
+        "{% set " + repeat("(", 9999) + "a" + repeat(")", 9999) + " = 1 %}",
         "{{ 1" + repeat(" if 1 else 1", 50000) + " }}", "{{ 1" + repeat("(1)", 50000) + " }}"}) {
     EXPECT_NE(error_of(source).find("nested deeper"), std::string::npos) << source.substr(0, 40);
   }

@@ -22,20 +22,19 @@
 
 namespace ttt::inline v2 {
 
-// What templates read as bos_token, eos_token, ... An unset one is undefined in the template, as in
-// transformers.
+// What templates read as bos_token, eos_token, ... An unset one is undefined there, as in transformers.
 struct SpecialTokens {
-  std::optional<std::string> bos, eos, unk, sep, pad, cls, mask;
-  std::map<std::string, std::string> others;  // by variable name, e.g. {"image_token", "<image>"}
+  std::optional<std::string> bos = {}, eos = {}, unk = {}, sep = {}, pad = {}, cls = {}, mask = {};
+  std::map<std::string, std::string> others = {};  // by variable name, e.g. {"image_token", "<image>"}
 };
 
 struct ChatMessage {
-  std::string role;               // "system", "user", "assistant", "tool", ...
-  std::string content;            // UTF-8; invalid bytes become U+FFFD
-  std::string reasoning_content;  // "" : the message has none
-  std::string tool_calls;         // JSON array as OpenAI clients send it; "" : the message has none
-  std::string tool_call_id;       // "" : the message has none
-  std::string name;               // "" : the message has none
+  std::string role = {};               // "system", "user", "assistant", "tool", ...
+  std::string content = {};            // UTF-8; invalid bytes become U+FFFD
+  std::string reasoning_content = {};  // "" : the message has none
+  std::string tool_calls = {};         // JSON array as OpenAI clients send it; "" : the message has none
+  std::string tool_call_id = {};       // "" : the message has none
+  std::string name = {};               // "" : the message has none
 };
 
 // How the "arguments" of a message's tool_calls reach the template. OpenAI clients send a JSON object inside
@@ -45,27 +44,24 @@ enum class ToolArguments {
   parsed,    // a string that holds a JSON object or array is replaced by it
 };
 
-// A template is code from the internet: what one render may cost. Passing a limit throws an Error that names
-// it.
+// A template is code from the internet: what one render may cost. Passing a limit is an Error that names it.
 struct RenderLimits {
-  std::uint64_t steps = 50'000'000;  // evaluated nodes, loop iterations and items visited by filters
-  std::size_t memory_bytes = std::size_t{1}
-                             << 30;  // strings and containers made while rendering, all together
-  std::size_t output_bytes = std::size_t{1} << 26;
+  std::uint64_t steps = 50'000'000;     // evaluated nodes, loop iterations and items visited by filters
+  std::size_t memory_bytes = 1U << 30;  // strings and containers made while rendering, all together
+  std::size_t output_bytes = 1U << 26;
   int depth = 200;  // nested macro calls, and nesting of values
 };
 
 struct RenderOptions {
   bool add_generation_prompt = true;
   bool continue_final_message = false;  // end inside the last message; needs add_generation_prompt = false
-  std::string tools;                    // JSON array of tool definitions; "" : None
-  std::string documents;                // JSON array of {"title", "text"}; "" : None
-  std::string variables;                // JSON object of further variables, e.g. {"enable_thinking": false}
+  std::string tools = {};               // JSON array of tool definitions; "" : None
+  std::string documents = {};           // JSON array of {"title", "text"}; "" : None
+  std::string variables = {};           // JSON object of further variables, e.g. {"enable_thinking": false}
   ToolArguments tool_arguments = ToolArguments::as_given;
-  std::optional<std::tm> now;  // what strftime_now sees; unset: the local time
-  std::vector<std::string>
-      trusted_roles;  // messages of these roles may spell special tokens (none by default)
-  RenderLimits limits;
+  std::optional<std::tm> now = {};              // what strftime_now sees; unset: the local time
+  std::vector<std::string> trusted_roles = {};  // whose messages may spell special tokens
+  RenderLimits limits = {};
 };
 
 // Bytes [first, second) of a text; lists of them are sorted, disjoint and not adjacent.
