@@ -2,3 +2,6 @@
 find_package(nlohmann_json 3.11 REQUIRED)
 add_executable(template_tool ${CMAKE_CURRENT_LIST_DIR}/template_tool.cpp)
 target_link_libraries(template_tool PRIVATE ttt::text ttt_options nlohmann_json::nlohmann_json)
+add_executable(tokenizer_tool ${CMAKE_CURRENT_LIST_DIR}/tokenizer_tool.cpp)
+target_link_libraries(tokenizer_tool PRIVATE ttt::text ttt_options nlohmann_json::nlohmann_json)
+target_include_directories(tokenizer_tool PRIVATE ${CMAKE_CURRENT_LIST_DIR}/..)

@@ -7,6 +7,7 @@
 //   std::string text = tokenizer.decode(ids);
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -32,6 +33,11 @@ struct EncodeOptions {
   // Read the spelling of a special token as that token. False for text from users, where it must stay plain
   // text.
   bool parse_special = true;
+  // Bytes [first, second) of the text, sorted and disjoint, where a special token is not read even so: what
+  // users wrote within a rendered chat template (RenderedPrompt::untrusted).
+  std::vector<std::pair<std::size_t, std::size_t>> no_special_ranges = {};
+  // Tokens that count as special in those ranges although the tokenizer does not call them so.
+  std::vector<std::int32_t> control_ids = {};
 };
 
 struct DecodeOptions {
@@ -42,8 +48,9 @@ struct DecodeOptions {
 struct RankEncoding {
   std::string pattern;                                               // regular expression of the words
   std::vector<std::pair<std::string, std::int32_t>> special_tokens;  // spelling, id
-  std::string bos, eos;  // spellings among special_tokens, may be empty
-  bool add_bos = false;  // BOS starts every sequence
+  std::string bos, eos, pad;  // spellings among special_tokens, may be empty
+  bool add_bos = false;       // BOS starts every sequence
+  bool nfc = false;           // text is brought to Unicode normal form C first
 };
 
 // A value, cheap to copy; all copies share one immutable state, so any number of threads may use them.
@@ -58,7 +65,9 @@ class Tokenizer {
   // The text of a tokenizer.json; `source` names it in messages.
   static Tokenizer from_json(std::string_view json, std::string_view source = "tokenizer.json");
 
-  // The bytes of a SentencePiece model (BPE or Unigram).
+  // The bytes of a SentencePiece model (BPE or Unigram). Such a file does not say what stands around a
+  // sequence: it is BOS before it for BPE and EOS behind it for Unigram, unless a tokenizer_config.json
+  // beside the file says otherwise.
   static Tokenizer from_sentencepiece(std::string_view model, std::string_view source = "tokenizer.model");
 
   // The bytes of a rank file.
@@ -97,7 +106,7 @@ class Tokenizer {
   bool adds_bos() const;  // encode() with add_special_tokens begins with BOS
   bool adds_eos() const;
 
-  // Equal for tokenizers with equal vocabulary and rules, on every machine.
+  // Hash of the data that the tokenizer was made from, the same on every machine.
   std::uint64_t fingerprint() const;
 
  private:

@@ -38,6 +38,13 @@ struct Vocabulary {
   std::optional<bool> add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces,
       escape_whitespaces;
 
+  // Tokens that swallow the whitespace before or behind them. The format has no field for it; whoever knows
+  // the model may say it here.
+  std::vector<std::int32_t> left_strip, right_strip;
+
+  // BERT only; .normalizer.lowercase and .normalizer.strip_accents (default: as lowercase).
+  std::optional<bool> lowercase, strip_accents;
+
   std::string precompiled_charsmap;  // .precompiled_charsmap, bytes
 };
 
