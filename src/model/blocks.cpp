@@ -6,7 +6,7 @@ Mixer::~Mixer() = default;
 FeedForward::~FeedForward() = default;
 Block::~Block() = default;
 
-BlockNorms block_norms(Residual kind) {
+static BlockNorms block_norms(Residual kind) {
   switch (kind) {
     case Residual::pre_norm:
     case Residual::parallel:
@@ -22,6 +22,13 @@ BlockNorms block_norms(Residual kind) {
   return {};
 }
 
+BlockNorms block_norms(const LayerSpec& layer) {
+  BlockNorms norms = block_norms(layer.residual);
+  if (std::holds_alternative<Absent>(layer.mixer)) norms.attn_norm = norms.attn_post_norm = false;
+  if (std::holds_alternative<Absent>(layer.ffn)) norms.ffn_norm = norms.ffn_post_norm = false;
+  return norms;
+}
+
 namespace {
 
 class BlockBase : public Block {
@@ -29,10 +36,10 @@ class BlockBase : public Block {
   explicit BlockBase(BlockParts parts) : p(std::move(parts)) {}
   void print(PlanRows& rows) const override {
     if (p.attn_norm) p.attn_norm->print(rows);
-    p.mixer->print(rows);
+    if (p.mixer) p.mixer->print(rows);
     if (p.attn_post_norm) p.attn_post_norm->print(rows);
     if (p.ffn_norm) p.ffn_norm->print(rows);
-    p.ffn->print(rows);
+    if (p.ffn) p.ffn->print(rows);
     if (p.ffn_post_norm) p.ffn_post_norm->print(rows);
   }
 
@@ -55,6 +62,18 @@ class PreNormBlock final : public BlockBase {
     const Tensor h = add(x, mix((*p.attn_norm)(x), s));
     return add(h, feed((*p.ffn_norm)(h), s));
   }
+};
+
+class MixerBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override { return add(x, mix((*p.attn_norm)(x), s)); }
+};
+
+class FeedForwardBlock final : public BlockBase {
+ public:
+  using BlockBase::BlockBase;
+  Tensor forward(const Tensor& x, const Step& s) const override { return add(x, feed((*p.ffn_norm)(x), s)); }
 };
 
 class PostNormBlock final : public BlockBase {
@@ -106,6 +125,8 @@ class ParallelSharedBlock final : public BlockBase {
 }  // namespace
 
 std::unique_ptr<Block> make_block(Residual kind, BlockParts parts) {
+  if (!parts.ffn) return std::make_unique<MixerBlock>(std::move(parts));
+  if (!parts.mixer) return std::make_unique<FeedForwardBlock>(std::move(parts));
   switch (kind) {
     case Residual::pre_norm:
       return std::make_unique<PreNormBlock>(std::move(parts));

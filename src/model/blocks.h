@@ -30,8 +30,8 @@ class BlockNorm {
 
 struct BlockParts {
   ModuleName name;
-  std::unique_ptr<Mixer> mixer;
-  std::unique_ptr<FeedForward> ffn;
+  std::unique_ptr<Mixer> mixer;      // null: the layer only feeds forward
+  std::unique_ptr<FeedForward> ffn;  // null: the layer only mixes
   std::optional<BlockNorm> attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
   float residual_scale = 1;
 };
@@ -40,7 +40,7 @@ struct BlockParts {
 struct BlockNorms {
   bool attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
 };
-BlockNorms block_norms(Residual);
+BlockNorms block_norms(const LayerSpec&);
 
 std::unique_ptr<Block> make_block(Residual, BlockParts);
 

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "model/blocks.h"
+#include "model/recurrent.h"
 #include "model/step_builder.h"
 #include "ttt/modules/attention.h"
 #include "ttt/modules/embedding.h"
@@ -82,7 +83,8 @@ class Builder {
   std::unique_ptr<Block> block(int layer) const {
     const LayerSpec& spec = spec_.layers[static_cast<std::size_t>(layer)];
     const ModuleName name{"layers." + std::to_string(layer), layer};
-    const BlockNorms norms = block_norms(spec.residual);
+    if (spec.block) return custom(*spec.block, name, custom_.blocks);
+    const BlockNorms norms = block_norms(spec);
     BlockParts parts{.name = name,
                      .mixer = std::visit([&](const auto& s) { return mixer(s, name / "attn"); }, spec.mixer),
                      .ffn = std::visit([&](const auto& s) { return ffn(s, name / "ffn"); }, spec.ffn),
@@ -119,6 +121,12 @@ class Builder {
   std::unique_ptr<Mixer> mixer(const CustomSpec& spec, const ModuleName& name) const {
     return custom(spec, name, custom_.mixers);
   }
+  template <RecurrentSpec Spec>
+  std::unique_ptr<Mixer> mixer(const Spec& spec, const ModuleName& name) const {
+    return recurrent_mixer(
+        spec, name, [&](const char* part) { return weight((name / part).path); }, target_, home_);
+  }
+  std::unique_ptr<Mixer> mixer(const Absent&, const ModuleName&) const { return nullptr; }
 
   MlpConfig mlp_config(const MlpSpec& spec, const ModuleName& name) const {
     const auto w = [&](const char* part) { return weight((name / part).path); };
@@ -159,6 +167,7 @@ class Builder {
   std::unique_ptr<FeedForward> ffn(const CustomSpec& spec, const ModuleName& name) const {
     return custom(spec, name, custom_.feed_forwards);
   }
+  std::unique_ptr<FeedForward> ffn(const Absent&, const ModuleName&) const { return nullptr; }
 
   template <class Factories>
   typename Factories::mapped_type::result_type custom(const CustomSpec& spec, const ModuleName& name,
@@ -167,8 +176,17 @@ class Builder {
     if (found == factories.end())
       throw Error("no module named '" + printable(spec.name) + "'", name.path,
                   "it must come from the model's own library");
-    const BuildContext context{spec_, name, target_, home_,
-                               [&](std::string_view part) { return weight((name / part).path); }};
+    const BuildContext context{spec_,
+                               name,
+                               target_,
+                               home_,
+                               [&](std::string_view part) { return weight((name / part).path); },
+                               [&](const MixerSpec& s, std::string_view part) {
+                                 return std::visit([&](const auto& m) { return mixer(m, name / part); }, s);
+                               },
+                               [&](const FfnSpec& s, std::string_view part) {
+                                 return std::visit([&](const auto& f) { return ffn(f, name / part); }, s);
+                               }};
     return found->second(context, spec.parameters);
   }
 
@@ -181,16 +199,11 @@ class Builder {
 
 // What the layer's cache holds, if it has one.
 const AttentionSpec* cached_attention(const LayerSpec& layer) {
+  if (layer.block) return layer.block->cache ? &*layer.block->cache : nullptr;
   if (const auto* attention = std::get_if<AttentionSpec>(&layer.mixer))
     return attention->kv_of_layer ? nullptr : attention;
-  const auto& custom = std::get<CustomSpec>(layer.mixer);
-  return custom.cache ? &*custom.cache : nullptr;
-}
-
-const std::vector<StateSlot>& state_slots(const LayerSpec& layer) {
-  static const std::vector<StateSlot> none;
   const auto* custom = std::get_if<CustomSpec>(&layer.mixer);
-  return custom ? custom->state : none;
+  return custom != nullptr && custom->cache ? &*custom->cache : nullptr;
 }
 
 // Sinusoids of Vaswani et al. 2017 with sines first, then cosines.
@@ -246,8 +259,8 @@ class DecoderLM final : public CausalLM {
                                 : 0;
     limits_.paged =
         std::ranges::any_of(spec_.layers, [](const LayerSpec& l) { return cached_attention(l) != nullptr; });
-    limits_.recurrent =
-        std::ranges::any_of(spec_.layers, [](const LayerSpec& l) { return !state_slots(l).empty(); });
+    limits_.recurrent = std::ranges::any_of(
+        spec_.layers, [&](const LayerSpec& l) { return !state_slots(l, spec_.dim).empty(); });
   }
 
   const ModelSpec& spec() const override { return spec_; }
@@ -289,7 +302,7 @@ class DecoderLM final : public CausalLM {
       state->kv[{layer.layer, 0}] = {cache(layer.head_dim), cache(layer.v_head_dim)};
     }
     for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
-      for (const StateSlot& slot : state_slots(spec_.layers[static_cast<std::size_t>(i)])) {
+      for (const StateSlot& slot : state_slots(spec_.layers[static_cast<std::size_t>(i)], spec_.dim)) {
         const std::vector<float> zeros(static_cast<std::size_t>(geometry.slots * slot.elements));
         state->recurrent[{i, 0}][slot.name] =
             from_host(*device_, zeros, {geometry.slots, slot.elements}, DataType::f32);

@@ -39,6 +39,11 @@ struct EnumNames<QkNorm> {
                                               {QkNorm::full_width, "full_width"}};
 };
 template <>
+struct EnumNames<SsmNorm> {
+  static inline const NameTable<SsmNorm> table{
+      {SsmNorm::after_gate, "after_gate"}, {SsmNorm::before_gate, "before_gate"}, {SsmNorm::none, "none"}};
+};
+template <>
 struct EnumNames<RouterScore> {
   static inline const NameTable<RouterScore> table{{RouterScore::softmax, "softmax"},
                                                    {RouterScore::sigmoid, "sigmoid"}};
@@ -146,6 +151,30 @@ void fields(MoeSpec& s, F&& f) {
   f("bias", s.bias), f("limit", s.limit), f("shared", s.shared), f("shared_gate", s.shared_gate);
 }
 template <class F>
+void fields(ShortConvSpec& s, F&& f) {
+  f("kernel", s.kernel), f("bias", s.bias);
+}
+template <class F>
+void fields(MambaSpec& s, F&& f) {
+  f("inner", s.inner), f("state", s.state), f("dt_rank", s.dt_rank), f("conv_kernel", s.conv_kernel),
+      f("bias", s.bias), f("conv_bias", s.conv_bias), f("act", s.act), f("ssm_norm", s.ssm_norm);
+}
+template <class F>
+void fields(Mamba2Spec& s, F&& f) {
+  f("heads", s.heads), f("head_dim", s.head_dim), f("state", s.state), f("groups", s.groups),
+      f("conv_kernel", s.conv_kernel), f("bias", s.bias), f("conv_bias", s.conv_bias), f("act", s.act);
+  f("norm", s.norm), f("norm_eps", s.norm_eps), f("dt_min", s.dt_min), f("dt_max", s.dt_max);
+}
+template <class F>
+void fields(GatedDeltaNetSpec& s, F&& f) {
+  f("heads", s.heads), f("key_heads", s.key_heads), f("key_dim", s.key_dim), f("value_dim", s.value_dim),
+      f("conv_kernel", s.conv_kernel), f("act", s.act), f("decay_per_channel", s.decay_per_channel);
+  f("decay_bound", s.decay_bound), f("beta_scale", s.beta_scale), f("gate_act", s.gate_act),
+      f("norm_eps", s.norm_eps);
+}
+template <class F>
+void fields(Absent&, F&&) {}
+template <class F>
 void fields(WeightSlot& s, F&& f) {
   f("name", s.name), f("role", s.role), f("rows", s.rows), f("cols", s.cols), f("experts", s.experts),
       f("shard_axis", s.shard_axis);
@@ -162,7 +191,8 @@ void fields(CustomSpec& s, F&& f) {
 }
 template <class F>
 void fields(LayerSpec& s, F&& f) {
-  f("mixer", s.mixer), f("ffn", s.ffn), f("residual", s.residual), f("residual_scale", s.residual_scale);
+  f("mixer", s.mixer), f("ffn", s.ffn), f("residual", s.residual), f("residual_scale", s.residual_scale),
+      f("block", s.block);
 }
 template <class F>
 void fields(PositionSpec& s, F&& f) {
@@ -196,6 +226,26 @@ constexpr const char* kind_name<MoeSpec>() {
 template <>
 constexpr const char* kind_name<CustomSpec>() {
   return "custom";
+}
+template <>
+constexpr const char* kind_name<ShortConvSpec>() {
+  return "short_conv";
+}
+template <>
+constexpr const char* kind_name<MambaSpec>() {
+  return "mamba";
+}
+template <>
+constexpr const char* kind_name<Mamba2Spec>() {
+  return "mamba2";
+}
+template <>
+constexpr const char* kind_name<GatedDeltaNetSpec>() {
+  return "gated_delta_net";
+}
+template <>
+constexpr const char* kind_name<Absent>() {
+  return "absent";
 }
 
 template <class T>
@@ -275,10 +325,19 @@ void read_struct(const Json& json, T& out, const std::string& where) {
 }
 
 template <class V, std::size_t I = 0>
+std::string kind_names() {
+  if constexpr (I == std::variant_size_v<V>) {
+    return {};
+  } else {
+    return (I == 0 ? "one of " : ", ") + std::string(kind_name<std::variant_alternative_t<I, V>>()) +
+           kind_names<V, I + 1>();
+  }
+}
+
+template <class V, std::size_t I = 0>
 V read_variant(const std::string& key, const Json& value, const std::string& where) {
   if constexpr (I == std::variant_size_v<V>) {
-    throw Error("unknown kind '" + printable(key) + "'", where,
-                "one of attention, mlp, moe, custom where they fit");
+    throw Error("unknown kind '" + printable(key) + "'", where, kind_names<V>());
   } else {
     using T = std::variant_alternative_t<I, V>;
     if (key == kind_name<T>()) return read<T>(value, where + "." + key);

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "model/recurrent.h"
 #include "ttt/model/spec.h"
 
 namespace ttt::inline v2 {
@@ -79,6 +80,13 @@ void check(const CustomSpec& s, const std::string& where) {
   for (const StateSlot& state : s.state) positive(state.elements, "state elements", where + "." + state.name);
 }
 
+void check(const Absent&, const std::string&) {}
+
+template <RecurrentSpec Spec>
+void check(const Spec& s, const std::string& where) {
+  check_recurrent(s, where);
+}
+
 }  // namespace
 
 void validate(const ModelSpec& spec) {
@@ -96,6 +104,15 @@ void validate(const ModelSpec& spec) {
           "spec", "it must have 1 to 4096");
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     const std::string where = "layers." + std::to_string(i);
+    if (spec.layers[i].block) {
+      check(*spec.layers[i].block, where);
+      continue;
+    }
+    const bool no_mixer = std::holds_alternative<Absent>(spec.layers[i].mixer),
+               no_ffn = std::holds_alternative<Absent>(spec.layers[i].ffn);
+    require(!no_mixer || !no_ffn, "neither mixer nor feed-forward", where);
+    require((!no_mixer && !no_ffn) || spec.layers[i].residual == Residual::pre_norm,
+            "half a layer with another residual than pre_norm", where, "use pre_norm");
     std::visit([&](const auto& mixer) { check(mixer, where + ".attn"); }, spec.layers[i].mixer);
     std::visit([&](const auto& ffn) { check(ffn, where + ".ffn"); }, spec.layers[i].ffn);
     if (const auto* a = std::get_if<AttentionSpec>(&spec.layers[i].mixer); a != nullptr && a->kv_of_layer) {

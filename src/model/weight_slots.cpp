@@ -1,4 +1,5 @@
 #include "model/blocks.h"
+#include "model/recurrent.h"
 #include "ttt/model/spec.h"
 
 namespace ttt::inline v2 {
@@ -10,6 +11,12 @@ constexpr int replicated = -1, by_rows = 0, by_cols = 1;
 class Slots {
  public:
   explicit Slots(const ModelSpec& spec) : spec_(spec) {}
+
+  template <class Spec>
+  std::vector<WeightSlot> part(const std::string& name, const Spec& spec) {
+    std::visit([&](const auto& s) { add_module(name, s); }, spec);
+    return std::move(slots_);
+  }
 
   std::vector<WeightSlot> collect() {
     const std::int64_t dim = spec_.dim;
@@ -44,7 +51,8 @@ class Slots {
   }
 
   void layer(const std::string& name, const LayerSpec& layer) {
-    const BlockNorms norms = block_norms(layer.residual);
+    if (layer.block) return add_module(name, *layer.block);
+    const BlockNorms norms = block_norms(layer);
     if (norms.attn_norm) norm(name + ".attn_norm", spec_.norm, spec_.dim);
     std::visit([&](const auto& mixer) { add_module(name + ".attn", mixer); }, layer.mixer);
     if (norms.attn_post_norm) norm(name + ".attn_post_norm", spec_.norm, spec_.dim);
@@ -105,6 +113,16 @@ class Slots {
     if (s.shared_gate) add(name + ".shared_gate", WeightRole::linear, 1, spec_.dim, replicated);
   }
 
+  void add_module(const std::string&, const Absent&) {}
+
+  template <RecurrentSpec Spec>
+  void add_module(const std::string& name, const Spec& s) {
+    for (WeightSlot& slot : recurrent_slots(s, spec_.dim)) {
+      slot.name = name + "." + slot.name;
+      slots_.push_back(std::move(slot));
+    }
+  }
+
   void add_module(const std::string& name, const CustomSpec& s) {
     for (WeightSlot slot : s.weights) {
       slot.name = name + "." + slot.name;
@@ -119,5 +137,14 @@ class Slots {
 }  // namespace
 
 std::vector<WeightSlot> weight_slots(const ModelSpec& spec) { return Slots(spec).collect(); }
+
+std::vector<WeightSlot> weight_slots(const MixerSpec& spec, int dim, std::string_view prefix) {
+  const ModelSpec network{.dim = dim};
+  return Slots(network).part(std::string(prefix), spec);
+}
+std::vector<WeightSlot> weight_slots(const FfnSpec& spec, int dim, std::string_view prefix) {
+  const ModelSpec network{.dim = dim};
+  return Slots(network).part(std::string(prefix), spec);
+}
 
 }  // namespace ttt::inline v2

@@ -46,6 +46,10 @@ struct BuildContext {
   // A weight of this module by the name relative to it, as its CustomSpec declares; undefined when an
   // optional one is absent.
   std::function<LazyWeight(std::string_view)> weight;
+  // A module of the core as a part of this one: its weights are weight_slots(spec, dim, part), its state
+  // (and, for an attention, its cache) that of this layer.
+  std::function<std::unique_ptr<Mixer>(const MixerSpec&, std::string_view part)> mixer;
+  std::function<std::unique_ptr<FeedForward>(const FfnSpec&, std::string_view part)> ffn;
 };
 
 // Factories by the name that CustomSpec::name gives; `parameters` is the spec's JSON object. A model library
@@ -55,8 +59,11 @@ struct CustomModules {
       std::function<std::unique_ptr<Mixer>(const BuildContext&, std::string_view parameters)>;
   using FeedForwardFactory =
       std::function<std::unique_ptr<FeedForward>(const BuildContext&, std::string_view parameters)>;
+  using BlockFactory =
+      std::function<std::unique_ptr<Block>(const BuildContext&, std::string_view parameters)>;
   std::map<std::string, MixerFactory, std::less<>> mixers;
   std::map<std::string, FeedForwardFactory, std::less<>> feed_forwards;
+  std::map<std::string, BlockFactory, std::less<>> blocks;
 };
 
 // The weight for a slot of weight_slots(spec); undefined when the slot is optional and absent.

@@ -46,8 +46,14 @@ struct CustomSpec {
   bool operator==(const CustomSpec&) const = default;
 };
 
-using MixerSpec = std::variant<AttentionSpec, CustomSpec>;
-using FfnSpec = std::variant<MlpSpec, MoeSpec, CustomSpec>;
+// No such part: the layer only mixes, or only feeds forward. The part's norms go with it.
+struct Absent {
+  bool operator==(const Absent&) const = default;
+};
+
+using MixerSpec =
+    std::variant<AttentionSpec, CustomSpec, ShortConvSpec, MambaSpec, Mamba2Spec, GatedDeltaNetSpec, Absent>;
+using FfnSpec = std::variant<MlpSpec, MoeSpec, CustomSpec, Absent>;
 
 // f: mixer or feed-forward, n: norm before it, p: norm after it.
 enum class Residual : std::uint8_t {
@@ -63,7 +69,8 @@ struct LayerSpec {
   MixerSpec mixer{};
   FfnSpec ffn{};
   Residual residual = Residual::pre_norm;
-  float residual_scale = 1;  // multiplies what is added to the stream
+  float residual_scale = 1;           // multiplies what is added to the stream
+  std::optional<CustomSpec> block{};  // in place of all of the above: a block of the model's own
   bool operator==(const LayerSpec&) const = default;
 };
 
@@ -91,6 +98,13 @@ struct ModelSpec {
 
 // Every weight of the network, in the order of execution. Pure.
 std::vector<WeightSlot> weight_slots(const ModelSpec&);
+// Those of one mixer or feed-forward of a network of width `dim`, under `prefix` ("mamba.x"): for modules of
+// a model's own that are made of the core's.
+std::vector<WeightSlot> weight_slots(const MixerSpec&, int dim, std::string_view prefix);
+std::vector<WeightSlot> weight_slots(const FfnSpec&, int dim, std::string_view prefix);
+// What a mixer or a layer keeps per sequence beside a KV cache.
+std::vector<StateSlot> state_slots(const MixerSpec&, int dim);
+std::vector<StateSlot> state_slots(const LayerSpec&, int dim);
 // Error that names the field when a value is out of range or two contradict each other.
 void validate(const ModelSpec&);
 
