@@ -1,0 +1,116 @@
+// Real weights, where they have been fetched (tools/fetch_weights); skipped elsewhere. Reference numbers:
+// transformers 5.23 in float32 over the dequantised checkpoints and the text of the GPL 3, as Debian ships
+// it.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "ttt/runtime/chat.h"
+#include "ttt/testing/bench.h"
+#include "ttt/testing/evaluate.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace ttt::testing;
+
+fs::path weights(const char* file) {
+  const auto variable = [](const char* name) -> fs::path {
+    const char* value = std::getenv(name);
+    return value ? value : "";
+  };
+  fs::path cache = variable("TTT_CACHE");
+  if (cache.empty())
+    cache = !variable("XDG_CACHE_HOME").empty() ? variable("XDG_CACHE_HOME") / "ttt"
+                                                : variable("HOME") / ".cache/ttt";
+  return cache / "models" / file;
+}
+
+std::string gpl3() {
+  std::ifstream file("/usr/share/common-licenses/GPL-3");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class Real : public testing::Test {
+ protected:
+  void use(const char* file) {
+    path_ = weights(file);
+    if (!fs::exists(path_)) GTEST_SKIP() << path_ << " is not there; fetch it with tools/fetch_weights";
+  }
+  double perplexity(const std::string& precision) const {
+    const std::string text = gpl3();
+    if (text.empty()) return 0;
+    const ttt::LoadedModel loaded = ttt::load(path_, {.precision = precision});
+    return evaluate_perplexity(*loaded.model, *loaded.tokenizer, text, {.tokens = 512, .context = 512})
+        .perplexity;
+  }
+  TokenAccuracyResult agreement(const char* reference, const std::string& precision) const {
+    const ttt::LoadedModel loaded = ttt::load(path_, {.precision = precision});
+    return evaluate_tokens(*loaded.model,
+                           Reference::open(fs::path(TTT_SOURCE_DIR) / "tests/golden/reference" / reference));
+  }
+  fs::path path_;
+};
+
+class SmolLM2 : public Real {
+ protected:
+  void SetUp() override { use("SmolLM2-135M-Instruct.Q4_1.gguf"); }
+};
+class Gemma3 : public Real {
+ protected:
+  void SetUp() override { use("gemma-3-270m-q4_k_m.gguf"); }
+};
+
+TEST_F(SmolLM2, KnowsTheCapitalOfFrance) {
+  const ttt::LoadedModel loaded = ttt::load(path_);
+  EXPECT_EQ(loaded.model->target().precision, "bfp8_b");
+  ttt::Generator generator(*loaded.model, &*loaded.tokenizer, {.max_batch = 1});
+  ttt::ChatSession chat(generator, loaded.chat_template.value(),
+                        {.eos_token_ids = loaded.generation.eos_ids, .sampling = {.max_new_tokens = 40}});
+  const ttt::GenerationResult answer = chat.send("What is the capital of France?");
+  EXPECT_EQ(answer.text, "The capital of France is Paris.");
+  EXPECT_EQ(answer.finish_reason, ttt::FinishReason::stop);
+}
+
+TEST_F(SmolLM2, PerplexityIsTheReferences) {
+  if (gpl3().empty()) GTEST_SKIP() << "no text";
+  EXPECT_NEAR(perplexity("f32") / 18.833, 1, 0.005);
+  EXPECT_NEAR(perplexity("bf16") / 18.833, 1, 0.02);
+}
+
+TEST_F(SmolLM2, TokensAgreeWithTheReference) {
+  const TokenAccuracyResult exact = agreement("smollm2_gpl3.safetensors", "f32"),
+                            accuracy = agreement("smollm2_gpl3.safetensors", "accuracy");
+  EXPECT_GE(exact.top1, 0.995);
+  EXPECT_EQ(exact.top5, 1);
+  EXPECT_EQ(exact.positions, 512u);
+  EXPECT_GE(accuracy.top1, 0.93);
+  EXPECT_GE(accuracy.top5, 0.99);
+}
+
+TEST_F(SmolLM2, MemoryIsTheWeightsAndTheCache) {
+  const std::size_t before = resident_bytes();
+  PeakMemory memory;
+  const ttt::LoadedModel loaded = ttt::load(path_);
+  ttt::Generator generator(*loaded.model, &*loaded.tokenizer, {.max_batch = 1, .max_context = 2048});
+  generator.generate({.prompt = gpl3().substr(0, 2000), .sampling = {.max_new_tokens = 8}});
+  const double needed = 1.3 * static_cast<double>(loaded.model->weight_bytes()) +
+                        static_cast<double>(generator.stats().kv_bytes);
+  EXPECT_LE(static_cast<double>(memory.bytes() - before), needed);
+}
+
+TEST_F(Gemma3, PerplexityIsTheReferences) {
+  if (gpl3().empty()) GTEST_SKIP() << "no text";
+  EXPECT_NEAR(perplexity("f32") / 12.937, 1, 0.005);
+}
+
+TEST_F(Gemma3, TokensAgreeWithTheReference) {
+  const TokenAccuracyResult exact = agreement("gemma3_270m_gpl3.safetensors", "f32");
+  EXPECT_GE(exact.top1, 0.995);
+  EXPECT_EQ(exact.top5, 1);
+}
+
+}  // namespace
