@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The rules of the tree that no compiler checks (docs/architecture.md).
 
-  check.py RULE [--root DIR]      RULE: layers, names, models, sizes
+  check.py RULE [--root DIR]      RULE: layers, names, models, sizes, links
   check.py --list
 
 Prints one line per violation and ends with status 1 when there is one.
@@ -146,7 +146,16 @@ def check_sizes(root):
             yield f"{path}: {lines} lines, at most {limit}"
 
 
-RULES = {"layers": check_layers, "names": check_names, "models": check_models, "sizes": check_sizes}
+def check_links(root):
+    """Links of the documentation to files of the tree."""
+    pages = [name for name in sorted(os.listdir(root)) if name.endswith(".md")] + list(files(root, ["docs", "models", "demos", "tests", "tools"], (".md",)))
+    for path in pages:
+        for target in re.findall(r"\]\(([^)\s#]+)", read(root, path)):
+            if "://" not in target and not os.path.exists(os.path.normpath(os.path.join(root, os.path.dirname(path), target))):
+                yield f"{path}: links to {target}, which does not exist"
+
+
+RULES = {"layers": check_layers, "names": check_names, "models": check_models, "sizes": check_sizes, "links": check_links}
 
 
 def main():

@@ -67,6 +67,9 @@ class Rules(unittest.TestCase):
         self.assert_found("sizes", "models/odd/long.cpp", "\n" * 301, "301 lines")
         self.assert_found("sizes", "src/ops/long.cpp", "\n" * 801, "801 lines")
 
+    def test_links(self):
+        self.assert_found("links", "README.md", "[code](include/ttt/ops/ops.h) [web](https://example.org/x) [lost](docs/lost.md#part)\n", "docs/lost.md")
+
 
 if __name__ == "__main__":
     unittest.main()
