@@ -150,7 +150,8 @@ def check_links(root):
     """Links of the documentation to files of the tree."""
     pages = [name for name in sorted(os.listdir(root)) if name.endswith(".md")] + list(files(root, ["docs", "models", "demos", "tests", "tools"], (".md",)))
     for path in pages:
-        for target in re.findall(r"\]\(([^)\s#]+)", read(root, path)):
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", read(root, path), flags=re.S)  # code has brackets too
+        for target in re.findall(r"\]\(([^)\s#]+)", text):
             if "://" not in target and not os.path.exists(os.path.normpath(os.path.join(root, os.path.dirname(path), target))):
                 yield f"{path}: links to {target}, which does not exist"
 
