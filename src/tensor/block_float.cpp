@@ -68,8 +68,8 @@ template <int Bits>
 void decode(std::uint8_t exponent, const std::uint8_t* codes, float* values) {
   const float scale = power_of_two(static_cast<int>(exponent) - 127 - (Bits - 1));
   for (int i = 0; i < face_size; ++i) {
-    const int magnitude = codes[i] & ((1 << Bits) - 1);
-    values[i] = static_cast<float>(codes[i] >> Bits & 1 ? -magnitude : magnitude) * scale;
+    const int code = codes[i], negative = -(code >> Bits & 1);  // 0 or -1: no branch, so that it vectorises
+    values[i] = static_cast<float>(((code & ((1 << Bits) - 1)) ^ negative) - negative) * scale;
   }
   if (exponent != exponent_mask) return;
   // The leading magnitude bit is the float's hidden one: with this exponent it makes an Inf or NaN again.
