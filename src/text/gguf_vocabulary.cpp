@@ -270,6 +270,18 @@ class Builder {
     impl_->added.finish({});
   }
 
+  static std::string escape_spaces(const std::string& text) {
+    std::string out;
+    for (const char byte : text) {
+      if (byte == ' ') {
+        out += "\xE2\x96\x81";
+      } else {
+        out += byte;
+      }
+    }
+    return out;
+  }
+
   void sentencepiece(bool unigram) {
     const std::size_t n = v_.tokens.size();
     SentencePieceSpec spec;
@@ -290,6 +302,10 @@ class Builder {
     if (impl_->unk && has_type(static_cast<std::size_t>(*impl_->unk), TokenType::normal) && v_.unknown_id)
       spec.types[static_cast<std::size_t>(*impl_->unk)] = TokenType::unknown;
     spec.pieces = v_.tokens;
+    // Converters write user-defined pieces as text; the model itself, which sees escaped text, has them escaped.
+    for (std::size_t i = 0; spec.escape_whitespaces && i < n; ++i) {
+      if (has_type(i, TokenType::user_defined)) spec.pieces[i] = escape_spaces(spec.pieces[i]);
+    }
     for (const std::int32_t id : v_.left_strip) spec.left_strip.push_back(id);
     for (const std::int32_t id : v_.right_strip) spec.right_strip.push_back(id);
     build_sentencepiece(*impl_, std::move(spec));
