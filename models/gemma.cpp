@@ -10,7 +10,7 @@ static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
   m.norm.eps = c.norm_eps(1e-6f);
   m.tied_embeddings = c.get_or("tie_word_embeddings", true);
-  m.embed_scale = round_to_bf16(std::sqrt(static_cast<float>(m.dim)));  // the reference multiplies in bf16
+  m.embed_scale = std::sqrt(static_cast<float>(m.dim));
   MlpSpec ffn = mlp(c);
   ffn.act = {UnaryOp::gelu_tanh};  // also where older configs say "gelu"
   for (int i = 0; i < c.layers(); ++i) m.layers.push_back({.mixer = attention(c, i), .ffn = ffn});

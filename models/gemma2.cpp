@@ -10,7 +10,7 @@ static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
   m.norm.eps = c.norm_eps(1e-6f);
   m.tied_embeddings = c.get_or("tie_word_embeddings", true);
-  m.embed_scale = round_to_bf16(std::sqrt(static_cast<float>(m.dim)));  // the reference multiplies in bf16
+  m.embed_scale = std::sqrt(static_cast<float>(m.dim));
   m.logit_softcap = c.find<float>("final_logit_softcapping");
   for (int i = 0; i < c.layers(); ++i) {
     AttentionSpec attn = attention(c, i);

@@ -7,12 +7,14 @@ namespace ttt::inline v2 {
 EmbeddingPlan resolve(const EmbeddingConfig& config, const Target& target) {
   if (!config.weight)
     throw Error("an embedding without a table", config.name.path, "set EmbeddingConfig::weight");
+  const float scale = config.scale.value_or(1.0f);
   // Rows are gathered, never multiplied: block formats would cost accuracy and save no bandwidth.
   return {.weight = config.weight,
           .name = config.name,
           .dtype = target.activation_dtype(),
           .out_dtype = target.activation_dtype(),
-          .scale = config.scale.value_or(1.0f)};
+          // The references keep the factor in the dtype of the rows.
+          .scale = target.activation_dtype() == DataType::bf16 ? round_to_bf16(scale) : scale};
 }
 
 void print(const EmbeddingPlan& plan, PlanRows& rows) {
