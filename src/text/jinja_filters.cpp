@@ -860,6 +860,14 @@ bool Interpreter::apply_test(std::string_view name, const Value& value, const Ar
   budget().step();
   const auto found = tests().find(name);
   if (found == tests().end()) fail("No test named " + quoted(name) + ".");
+  static constexpr std::array<std::string_view, 18> with_operand = {
+      "divisibleby", "sameas",      "in", "==", "eq", "equalto", "!=",       "ne", ">",
+      "gt",          "greaterthan", "ge", ">=", "<",  "lt",      "lessthan", "<=", "le"};
+  const std::size_t given = arguments.positional.size() + arguments.keywords.size();
+  if (given > 0 && std::find(with_operand.begin(), with_operand.end(), name) == with_operand.end()) {
+    fail("test_" + std::string(name) + "() takes 1 positional argument but " + std::to_string(given + 1) +
+         " were given");
+  }
   return found->second(*this, value, arguments);
 }
 

@@ -579,7 +579,9 @@ Value Interpreter::attribute(const Value& object, const Value& name) {
   Value value;
   switch (object.kind()) {
     case Kind::undefined:
-      fail_undefined(heap_, object);
+      value = method(object, name, found);  // what every Python object has
+      if (!found) fail_undefined(heap_, object);
+      break;
     case Kind::name_space:
       if (const Value* item = find(as_dict(object), name.text().bytes)) return *item;
       break;
@@ -862,6 +864,7 @@ Value Interpreter::call_global(const std::string& name, const Arguments& argumen
     }
     if (!arguments.positional.empty()) {
       const Value& from = arguments.positional[0];
+      if (from.is(Kind::undefined)) fail_undefined(heap_, from);
       if (from.is(Kind::dict)) {
         for (const auto& [key, value] : as_dict(from).entries) put(key, value);
       } else {

@@ -422,6 +422,9 @@ Value split(const Self& s) {
 
 Value lines(const Self& s) {
   const auto args = bind("splitlines", s.arguments, {"keepends"}, 0);
+  if (args[0] != nullptr && !args[0]->is_integral()) {
+    fail(quoted(type_name(*args[0])) + " object cannot be interpreted as an integer");
+  }
   return s.heap.list(split_lines(s.heap, s.text, args[0] != nullptr && truthy(*args[0])));
 }
 

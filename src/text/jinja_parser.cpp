@@ -772,6 +772,11 @@ class Parser {
       Parameter parameter;
       assignable(name);
       parameter.name = intern(name.text);
+      for (const Parameter& other : macro.parameters) {
+        if (other.name == parameter.name) {
+          syntax_error("duplicate argument " + quoted(name.text) + " in function definition", name.line);
+        }
+      }
       if (skip_op("=")) {
         parameter.default_value = parse_expression();
       } else if (!macro.parameters.empty() && macro.parameters.back().default_value != nullptr) {
