@@ -758,7 +758,8 @@ std::string Binding::to_json(int indent) const {
   return detail::dump_json({{"weights", std::move(list)}, {"ignored", ignored()}}, indent);
 }
 
-Binding bind(const WeightMap& map, std::span<const NamedShape> tensors, std::span<const WeightSlot> slots) {
+Binding bind_weights(const WeightMap& map, std::span<const NamedShape> tensors,
+                     std::span<const WeightSlot> slots) {
   auto state = std::make_shared<Binding::State>();
   Binder binder(map, tensors, slots);
   state->recipes = binder.run();

@@ -117,7 +117,7 @@ LoadedModel load(const fs::path& path, const LoadOptions& options) {
   const std::vector<NamedShape> shapes = checkpoint.shapes();
   if (shapes.empty()) throw Error("no weights", path.string(), "a config.json alone can only be inspected");
   const std::vector<WeightSlot> slots = weight_slots(d.spec);
-  const Binding binding = ttt::bind(d.weights, shapes, slots);
+  const Binding binding = ttt::bind_weights(d.weights, shapes, slots);
 
   LoadedModel loaded;
   loaded.device = open_device(options.backend, {.threads = options.threads,

@@ -1,4 +1,4 @@
-// The operations of a WeightMap, for bind().
+// The operations of a WeightMap, for bind_weights().
 #pragma once
 
 #include <string>

@@ -127,9 +127,7 @@ TEST(StorageType, ExactInBf16IsTrue) {
     ASSERT_TRUE(exact_in(type, DataType::bf16));
     for (unsigned bits = 0; bits < 256; ++bits) {
       const float value = one(type, bits);
-      if (!std::isnan(value)) {
-        EXPECT_EQ(round_to_bf16(value), value) << name(type) << " " << bits;
-      }
+      if (!std::isnan(value)) { EXPECT_EQ(round_to_bf16(value), value) << name(type) << " " << bits; }
     }
   }
 }

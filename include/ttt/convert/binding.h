@@ -37,13 +37,14 @@ class Binding {
   std::string to_json(int indent = 2) const;
 
  private:
-  friend Binding bind(const WeightMap&, std::span<const NamedShape>, std::span<const WeightSlot>);
+  friend Binding bind_weights(const WeightMap&, std::span<const NamedShape>, std::span<const WeightSlot>);
   struct State;
   std::shared_ptr<const State> state_;
 };
 
 // One Error that lists every missing, leftover, doubly used and misshapen tensor with its nearest match (the
 // first of each kind, and how many more), before any byte is read. Linear in the number of tensors.
-Binding bind(const WeightMap&, std::span<const NamedShape> tensors, std::span<const WeightSlot> slots);
+Binding bind_weights(const WeightMap&, std::span<const NamedShape> tensors,
+                     std::span<const WeightSlot> slots);
 
 }  // namespace ttt::inline v2

@@ -56,7 +56,7 @@ class Checkpoint {
 
   const std::vector<CheckpointTensor>& tensors() const;  // in the files' order
   const CheckpointTensor* find(std::string_view name) const;
-  std::vector<NamedShape> shapes() const;  // for bind()
+  std::vector<NamedShape> shapes() const;  // for bind_weights()
   // The values as a matrix: [1, n] of a vector, the leading axes in one of a tensor with more than two. Error
   // for an unknown name.
   WeightSourcePtr source(std::string_view name) const;

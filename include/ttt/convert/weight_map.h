@@ -1,6 +1,6 @@
 // WeightMap: how the tensors of a checkpoint become the weights of a network. Declared operations on names,
-// nothing else: it needs no file and no device, prints as JSON, and bind() (binding.h) checks it against a
-// checkpoint before any byte is read.
+// nothing else: it needs no file and no device, prints as JSON, and bind_weights() (binding.h) checks it
+// against a checkpoint before any byte is read.
 //
 //   return hf_decoder_names()
 //       .rename("{layer}.mlp.gate", "{layer}.ffn.router")
@@ -108,7 +108,7 @@ class WeightMap {
   bool operator==(const WeightMap&) const;
 
   struct Operation;
-  const std::vector<Operation>& operations() const;  // for bind()
+  const std::vector<Operation>& operations() const;  // for bind_weights()
 
  private:
   WeightMap& push(Operation);
