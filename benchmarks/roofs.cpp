@@ -47,7 +47,7 @@ std::uint64_t sum_words(const std::uint64_t* p, std::size_t words) {
   return total;
 }
 
-constexpr long steps = 2'000'000;
+constexpr long steps = 1'000'000;
 constexpr int chains = 12;
 
 float portable_fma() {
@@ -111,12 +111,12 @@ __attribute__((target("avx2,fma"))) float avx2_fma() {
 Roofs measure(int threads) {
   volatile float keep = 0;
   Roofs r;
-  constexpr std::size_t bytes = std::size_t{1} << 29;
+  constexpr std::size_t bytes = std::size_t{1} << 28;
   const std::unique_ptr<std::uint64_t, decltype(&std::free)> memory(
       static_cast<std::uint64_t*>(std::aligned_alloc(4096, bytes)), &std::free);
   for (std::size_t i = 0; i < bytes / 8; ++i) memory.get()[i] = i;
   const std::size_t words = bytes / 8 / static_cast<std::size_t>(threads) / 32 * 32;
-  r.read_bytes = static_cast<double>(words * 8) * threads / best(threads, 12, [&](int i) {
+  r.read_bytes = static_cast<double>(words * 8) * threads / best(threads, 8, [&](int i) {
                    volatile std::uint64_t sum =
                        sum_words(memory.get() + words * static_cast<std::size_t>(i), words);
                    static_cast<void>(sum);

@@ -78,15 +78,15 @@ void load_values(const Kernels& k, const Elements& e, std::int64_t element, std:
   if (n <= 0) return;
   if (is_block_float(e.dtype)) {
     const std::int64_t first = (e.offset + element) % e.row;
-    if (stride == 1 && first == 0 && n <= e.row) {
-      return k.block_row_to_f32(reinterpret_cast<const std::uint8_t*>(e.block_row(element)), out, n,
-                                mantissa_bits(e.dtype));
+    if (stride == 1 && first == 0 && n == e.row) {
+      return k.block_rows_to_f32(reinterpret_cast<const std::uint8_t*>(e.block_row(element)), 1, n,
+                                 mantissa_bits(e.dtype), out, n);
     }
     std::vector<float> row(static_cast<std::size_t>(e.row));
     for (std::int64_t i = 0; i < n;) {  // any range, row by row
       const std::int64_t at = element + i * stride, column = (e.offset + at) % e.row;
-      k.block_row_to_f32(reinterpret_cast<const std::uint8_t*>(e.block_row(at)), row.data(), e.row,
-                         mantissa_bits(e.dtype));
+      k.block_rows_to_f32(reinterpret_cast<const std::uint8_t*>(e.block_row(at)), 1, e.row,
+                          mantissa_bits(e.dtype), row.data(), e.row);
       const std::int64_t same = stride == 0 ? n : std::min(n - i, (e.row - column + stride - 1) / stride);
       for (std::int64_t j = 0; j < same; ++j) out[i + j] = row[static_cast<std::size_t>(column + j * stride)];
       i += same;

@@ -27,6 +27,10 @@ inline void store_bf16(uint16_t* p, F x) {
   _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)bits));
 }
 
+inline F load_i8(const int8_t* p) {
+  return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
+
 // 2^(e - 127) for sixteen biased exponents.
 inline F exponents(const uint8_t* p) {
   return (F)_mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)), 23);
@@ -78,11 +82,15 @@ inline void transpose_block(const float* x, int64_t ldx, float* y, int64_t ldy) 
     b[i + 8] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
     b[i + 12] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xDD);
   }
+  // Columns in ascending order, on which interleave() relies.
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    _mm512_storeu_ps(y + i * ldy, _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88));
+  for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + i * ldy, _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
     _mm512_storeu_ps(y + (i + 4) * ldy, _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0x88));
-    _mm512_storeu_ps(y + (i + 8) * ldy, _mm512_shuffle_f32x4(b[i], b[i + 8], 0xDD));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + (i + 8) * ldy, _mm512_shuffle_f32x4(b[i], b[i + 8], 0xDD));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
     _mm512_storeu_ps(y + (i + 12) * ldy, _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0xDD));
-  }
 }

@@ -388,7 +388,7 @@ bool CpuDevice::supports(const OpCall& call) const {
     return call.outputs_count == 0 || !is_block_float(call.output_specs[0].dtype);
   };
   const auto cache = [](const Tensor& t) {
-    return !is_packed(t) && t.contiguous() &&
+    return !is_packed(t) && t.contiguous() && (t.offset() == 0 || plain(t)) &&
            (t.dtype() == DataType::f32 || t.dtype() == DataType::bf16 || is_block_float(t.dtype()));
   };
   const auto whole = [](const Tensor& w) { return is_packed(w) && w.contiguous(); };

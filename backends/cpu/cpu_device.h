@@ -153,7 +153,8 @@ void run_repeat(CpuDevice&, OpCall&);
 void run_to_contiguous(CpuDevice&, OpCall&);
 void run_create_qkv_heads(CpuDevice&, OpCall&);
 void run_concat_heads(CpuDevice&, OpCall&);
-void run_recurrent(CpuDevice&, OpCall&);  // causal_conv1d, selective_scan, gated_delta_rule, linear_recurrence
+void run_recurrent(CpuDevice&,
+                   OpCall&);  // causal_conv1d, selective_scan, gated_delta_rule, linear_recurrence
 bool supports_recurrent(const OpCall&);
 
 }  // namespace ttt::inline v2::cpu

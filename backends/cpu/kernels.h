@@ -60,7 +60,9 @@ struct Kernels {
   // Conversions of n contiguous values; pointers may be unaligned.
   void (*bf16_to_f32)(const uint16_t* x, float* y, int64_t n);
   void (*f32_to_bf16)(const float* x, uint16_t* y, int64_t n);
-  void (*block_row_to_f32)(const uint8_t* row, float* y, int64_t n, int mantissa_bits);
+  // rows x n values from block rows (layout.h).
+  void (*block_rows_to_f32)(const uint8_t* rows, int64_t count, int64_t n, int mantissa_bits, float* y,
+                            int64_t ldy);
 
   void (*unary)(Fn, float a, float b, const float* x, float* y, int64_t n);
   void (*binary)(Fn2, const float* a, const float* b, float* y, int64_t n);
@@ -81,6 +83,9 @@ struct Kernels {
   float (*finish_scores)(float* scores, const ScoreRule&);
   // y[c * ldy + r] = x[r * ldx + c] for rows x cols.
   void (*transpose)(const float* x, int64_t ldx, float* y, int64_t ldy, int64_t rows, int64_t cols);
+  // y[c * rows + r] = x[r * ldx + c] for rows <= gemm_rows. Reads 16 rows of x and writes up to 16 values
+  // behind y.
+  void (*interleave)(const float* x, int64_t ldx, float* y, int64_t rows, int64_t cols);
 
   // Matrix products. In each, output n of a row sums over k in ascending order from c (accumulate) or zero
   // with one rounding per step, so a row's result does not depend on how many rows are computed together.

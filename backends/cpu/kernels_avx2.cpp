@@ -32,6 +32,10 @@ inline void store_bf16(uint16_t* p, F x) {
   _mm_storeu_si128((__m128i*)p, _mm256_castsi256_si128(packed));
 }
 
+inline F load_i8(const int8_t* p) {
+  return (F)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+}
+
 // 2^(e - 127) for eight biased exponents.
 inline F exponents(const uint8_t* p) {
   return (F)_mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)), 23);
@@ -80,11 +84,12 @@ inline void transpose_block(const float* x, int64_t ldx, float* y, int64_t ldy) 
     a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
     a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
   }
+  // Columns in ascending order, on which interleave() relies.
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(y + i * ldy, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+  for (int i = 0; i < 4; ++i) _mm256_storeu_ps(y + i * ldy, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
     _mm256_storeu_ps(y + (i + 4) * ldy, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
-  }
 }
 
 #include "kernels_impl.h"

@@ -1,7 +1,7 @@
 // Kernels over a few primitives that each kernels_<isa>.cpp defines in its intrinsics before it includes this
 // file:
 //   F, I, U            vectors of `lanes` floats, int32, uint32 (compiler vectors: operators work on them)
-//   set1, load, store, fma, load_bf16, store_bf16, exponents, bfp8_lane, bfp4_lane, transpose_block
+//   set1, load, store, fma, load_bf16, store_bf16, load_i8, exponents, bfp8_lane, bfp4_lane, transpose_block
 // Everything here has internal linkage. Not a header of its own: no include guard's worth of reuse.
 
 inline I as_int(F x) { return (I)x; }
@@ -42,8 +42,7 @@ inline float reduce_max(F v) {
   return t[0];
 }
 
-// --- functions
-// -----------------------------------------------------------------------------------------------------------------
+// --- functions ---
 
 // 2^n for integers |n| <= 252, in two factors so that the ends neither overflow early nor lose denormals.
 inline F scale_by_power(F x, I n) {
@@ -284,39 +283,45 @@ void f32_to_bf16(const float* x, uint16_t* y, int64_t n) {
   }
 }
 
-// m * 2^(e - 127 - (bits - 1)): exact, in two factors because one of them may be no float. With exponent 255 a value whose
-// leading magnitude bit is set is an Inf or NaN again.
-void block_row_to_f32(const uint8_t* row, float* y, int64_t n, int mantissa_bits) {
+// m * 2^(e - 127 - (bits - 1)), exact: the scale may be a denormal. With exponent 255 a value whose leading
+// magnitude bit is set is an Inf or NaN again.
+inline float block_scale(int exponent, int mantissa_bits) {
+  const int power = exponent - (mantissa_bits - 1);  // biased
+  const uint32_t word = power > 0 ? (uint32_t)power << 23 : 1u << (22 + power);
+  float scale;
+  __builtin_memcpy(&scale, &word, 4);
+  return exponent == 0 ? 0.0f : scale;
+}
+void block_rows_to_f32(const uint8_t* row, int64_t rows, int64_t n, int mantissa_bits, float* y,
+                       int64_t ldy) {
   const int64_t blocks = (n + 15) / 16;
-  const float step = mantissa_bits == 7 ? 0x1p-6f : 0x1p-2f;
   const int leading = 1 << (mantissa_bits - 1);
-  const int8_t* values = (const int8_t*)(row + blocks);
-  for (int64_t b = 0; b < blocks; ++b, y += 16, values += 16) {
-    const int64_t count = n - b * 16 < 16 ? n - b * 16 : 16;
-    const uint32_t word = (uint32_t)(row[b] == 255 ? 254 : row[b]) << 23;
-    float scale;
-    __builtin_memcpy(&scale, &word, 4);
-    if (count == 16) {
-      for (int i = 0; i < 16; ++i) y[i] = (float)values[i] * step * scale;
-    } else {
-      for (int64_t i = 0; i < count; ++i) y[i] = (float)values[i] * step * scale;
-    }
-    if (row[b] != 255) continue;
-    for (int64_t i = 0; i < count; ++i) {
-      const int magnitude = values[i] < 0 ? -values[i] : values[i];
-      if ((magnitude & leading) == 0) {
-        y[i] = y[i] * 2;
+  for (int64_t r = 0; r < rows; ++r, row += blocks * 17, y += ldy) {
+    const int8_t* values = (const int8_t*)(row + blocks);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const F scale = set1(block_scale(row[b], mantissa_bits));
+      const int64_t count = n - b * 16;
+      if (count >= 16) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 16; i += lanes) store(y + b * 16 + i, load_i8(values + b * 16 + i) * scale);
       } else {
-        const uint32_t bits = (values[i] < 0 ? 0x80000000u : 0u) | 0x7F800000u | (uint32_t)(magnitude & (leading - 1))
-                                                                                    << (24 - mantissa_bits);
+        float t[16];
+        for (int i = 0; i < 16; i += lanes) store(t + i, load_i8(values + b * 16 + i) * scale);
+        for (int64_t i = 0; i < count; ++i) y[b * 16 + i] = t[i];
+      }
+      if (row[b] != 255) continue;
+      for (int64_t i = b * 16; i < n && i < b * 16 + 16; ++i) {
+        const int magnitude = values[i] < 0 ? -values[i] : values[i];
+        if ((magnitude & leading) == 0) continue;
+        const uint32_t bits = (values[i] < 0 ? 0x80000000u : 0u) | 0x7F800000u |
+                              (uint32_t)(magnitude & (leading - 1)) << (24 - mantissa_bits);
         __builtin_memcpy(y + i, &bits, 4);
       }
     }
   }
 }
 
-// --- reductions over a row
-// -----------------------------------------------------------------------------------------------------
+// --- reductions over a row ---
 
 float sum(const float* x, int64_t n) {
   F s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
@@ -434,8 +439,7 @@ void rope_interleaved(const float* x, const float* cos, const float* sin, float*
   }
 }
 
-// --- attention
-// -----------------------------------------------------------------------------------------------------------------
+// --- attention ---
 
 float finish_scores(float* scores, const ScoreRule& rule) {
   const F scale = set1(rule.scale), none = set1(-__builtin_inff());
@@ -477,8 +481,27 @@ void transpose(const float* x, int64_t ldx, float* y, int64_t ldy, int64_t rows,
   }
 }
 
-// --- matrix products
-// -----------------------------------------------------------------------------------------------------------
+// Whole blocks are read and written in ascending order of columns: what stands for rows that are not there
+// lands where the next column goes. The last block takes a detour, so that nothing is written behind y.
+void interleave(const float* x, int64_t ldx, float* y, int64_t rows, int64_t cols) {
+  int64_t c = 0;
+  if (rows <= transpose_size) {
+    for (; c + 2 * transpose_size <= cols; c += transpose_size)
+      transpose_block(x + c, ldx, y + c * rows, rows);
+    if (c + transpose_size <= cols) {
+      float t[transpose_size * transpose_size];
+      transpose_block(x + c, ldx, t, transpose_size);
+      for (int i = 0; i < transpose_size; ++i, ++c) {
+        for (int64_t r = 0; r < rows; ++r) y[c * rows + r] = t[i * transpose_size + r];
+      }
+    }
+  }
+  for (; c < cols; ++c) {
+    for (int64_t r = 0; r < rows; ++r) y[c * rows + r] = x[r * ldx + c];
+  }
+}
+
+// --- matrix products ---
 
 constexpr int panel_vectors = panel_width / lanes;
 
@@ -723,7 +746,7 @@ constexpr Kernels table() {
   Kernels k{};
   k.bf16_to_f32 = bf16_to_f32;
   k.f32_to_bf16 = f32_to_bf16;
-  k.block_row_to_f32 = block_row_to_f32;
+  k.block_rows_to_f32 = block_rows_to_f32;
   k.unary = unary;
   k.binary = binary;
   k.binary_scalar = binary_scalar;
@@ -737,6 +760,7 @@ constexpr Kernels table() {
   k.argmax = argmax;
   k.finish_scores = finish_scores;
   k.transpose = transpose;
+  k.interleave = interleave;
   k.gemm_rows = most_rows;
   k.gemm = gemm;
   k.expand[1] = expand<Bf16Tile>;

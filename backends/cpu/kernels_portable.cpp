@@ -39,6 +39,12 @@ inline void store_bf16(uint16_t* p, F x) {
   __builtin_memcpy(p, t, sizeof t);
 }
 
+inline F load_i8(const int8_t* p) {
+  I v;
+  for (int i = 0; i < lanes; ++i) v[i] = p[i];
+  return __builtin_convertvector(v, F);
+}
+
 // 2^(e - 127) for four biased exponents.
 inline F exponents(const uint8_t* p) {
   U v;
@@ -46,13 +52,18 @@ inline F exponents(const uint8_t* p) {
   return (F)v;
 }
 
-// Values times 2^24 of four outputs and four inputs, see layout.h.
+// Values times 2^24 of four outputs and four inputs, see layout.h: 16-bit words hold two inputs of an output,
+// the even one below.
 inline void bfp8_lanes(const uint8_t* p, F* out) {
-  for (int k = 0; k < 4; ++k) {
-    I v;
-    for (int n = 0; n < lanes; ++n) v[n] = (int32_t)((uint32_t)p[k / 2 * 8 + n * 2 + k % 2] << 24);
-    out[k] = __builtin_convertvector(v, F);
-  }
+  typedef uint16_t W __attribute__((vector_size(16)));
+  W raw;
+  __builtin_memcpy(&raw, p, sizeof raw);
+  const W none = {}, even = raw << 8, odd = raw & 0xFF00;
+  const W words[4] = {__builtin_shufflevector(none, even, 0, 8, 1, 9, 2, 10, 3, 11),
+                      __builtin_shufflevector(none, odd, 0, 8, 1, 9, 2, 10, 3, 11),
+                      __builtin_shufflevector(none, even, 4, 12, 5, 13, 6, 14, 7, 15),
+                      __builtin_shufflevector(none, odd, 4, 12, 5, 13, 6, 14, 7, 15)};
+  for (int k = 0; k < 4; ++k) out[k] = __builtin_convertvector((I)words[k], F);
 }
 
 inline void bfp4_lanes(const uint8_t* p, F* out) {
@@ -66,8 +77,8 @@ inline void bfp4_lanes(const uint8_t* p, F* out) {
 }
 
 inline void transpose_block(const float* x, int64_t ldx, float* y, int64_t ldy) {
-  for (int r = 0; r < transpose_size; ++r) {
-    for (int c = 0; c < transpose_size; ++c) y[c * ldy + r] = x[r * ldx + c];
+  for (int c = 0; c < transpose_size; ++c) {
+    for (int r = 0; r < transpose_size; ++r) y[c * ldy + r] = x[r * ldx + c];
   }
 }
 

@@ -52,8 +52,15 @@ struct KeyRows {
         for (std::int64_t j = 0; j < n; ++j)
           std::memset(to + (i + j) * ld, 0, static_cast<std::size_t>(dim) * 4);
       } else {
-        const std::int64_t first = ((index * heads + head) * block + inside) * dim;
-        if (ld == dim && !is_block_float(elements.dtype)) {
+        const std::int64_t first_row = (index * heads + head) * block + inside, first = first_row * dim;
+        if (is_block_float(elements.dtype)) {
+          const auto* from = reinterpret_cast<const std::uint8_t*>(elements.base) +
+                             first_row * static_cast<std::int64_t>(block_row_bytes(dim));
+          k.block_rows_to_f32(from, n, dim, elements.dtype == DataType::bfp8_b ? 7 : 3, to + i * ld, ld);
+          i += n;
+          continue;
+        }
+        if (ld == dim) {
           load_values(k, elements, first, 1, n * dim, to + i * ld);
         } else {
           for (std::int64_t j = 0; j < n; ++j)
@@ -121,13 +128,14 @@ class Attention {
 
   // Memory for tiles of up to `rows` rows, in floats.
   std::size_t scratch_floats(std::int64_t rows) const {
-    return static_cast<std::size_t>(key_block * head_dim_    // keys as they come
-                                    + head_dim_ * key_block  // transposed
-                                    + key_block * value_ld_  // values
-                                    + rows * head_dim_       // queries
-                                    + 16 * head_dim_         // queries of a block as they come
-                                    + rows * key_block * 2 + key_block) +
-           state_floats(rows) + 512;
+    return static_cast<std::size_t>(key_block * head_dim_         // keys as they come
+                                    + head_dim_ * key_block       // transposed
+                                    + key_block * value_ld_       // values
+                                    + rows * head_dim_            // queries
+                                    + 16 * head_dim_              // queries of a block as they come
+                                    + (rows + 32) * key_block) +  // scores and weights
+           state_floats(rows) +
+           512;
   }
 
   void clear(const State& s, std::int64_t rows) const {
@@ -163,7 +171,7 @@ class Attention {
       const std::int64_t n = std::min<std::int64_t>(k_.gemm_rows, count - r);
       for (std::int64_t i = 0; i < n; ++i)
         load_values(k_, q, rows[r + i].query, 1, head_dim_, buffer + i * head_dim_);
-      k_.transpose(buffer, head_dim_, queries + r * head_dim_, n, n, head_dim_);
+      k_.interleave(buffer, head_dim_, queries + r * head_dim_, n, head_dim_);
     }
   }
 
@@ -203,7 +211,7 @@ class Attention {
                   block + half, key_block, false);
         }
         for (std::int64_t i = 0; i < m; ++i) row_weights(rows[r + i], at, block + i * key_block, s, r + i);
-        k_.transpose(block, key_block, weights, m, m, key_block);
+        k_.interleave(block, key_block, weights, m, key_block);
         for (std::int64_t column = 0; column < value_ld_; column += panel_width) {
           k_.gemm(static_cast<int>(m), weights, value + column, value_ld_, key_block,
                   s.values + r * value_ld_ + column, value_ld_, true);

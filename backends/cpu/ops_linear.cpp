@@ -101,7 +101,7 @@ class Product {
         for (std::int64_t b = begin; b < end; ++b) {
           const std::int64_t first = block_row(g, blocks, b), count = block_row(g, blocks, b + 1) - first;
           auto* rows_f32 = reinterpret_cast<float*>(
-              device_.scratch(thread, static_cast<std::size_t>(count * depth_) * 6 + 64));
+              device_.scratch(thread, static_cast<std::size_t>(16 * depth_) * 6 + 64));
           for (std::int64_t r = 0; r < count; ++r) {
             read(g.first_row + first + r, rows_f32 + r * depth_);
             pad(rows_f32 + r * depth_);
@@ -110,9 +110,9 @@ class Product {
           if (pairs_) {  // a pair of bf16 moves as one 32-bit word
             auto* words = reinterpret_cast<std::uint16_t*>(rows_f32 + count * depth_);
             k_.f32_to_bf16(rows_f32, words, count * depth_);
-            k_.transpose(reinterpret_cast<const float*>(words), depth_ / 2, to, count, count, depth_ / 2);
+            k_.interleave(reinterpret_cast<const float*>(words), depth_ / 2, to, count, depth_ / 2);
           } else {
-            k_.transpose(rows_f32, depth_, to, count, count, depth_);
+            k_.interleave(rows_f32, depth_, to, count, depth_);
           }
         }
       };
@@ -380,7 +380,7 @@ void run_matmul(CpuDevice& device, OpCall& call) {
   const auto work_on = [&](std::int64_t begin, std::int64_t end, int thread) {
     const auto size = static_cast<std::size_t>(depth);
     auto* w = reinterpret_cast<float*>(device.scratch(
-        thread, (size * panel_width + size * static_cast<std::size_t>(rows_of) * 2) * 4 + 256));
+        thread, (size * panel_width + size * static_cast<std::size_t>(rows_of + 16)) * 4 + 256));
     float* x = w + depth * panel_width;
     float* x_rows = x + depth * rows_of;
     for (std::int64_t i = begin; i < end; ++i) {
@@ -407,7 +407,7 @@ void run_matmul(CpuDevice& device, OpCall& call) {
           load_values(k, from_a, at[1] + (r + j) * a.strides()[-2], a.strides()[-1], depth,
                       x_rows + j * depth);
         }
-        k.transpose(x_rows, depth, x, rows, rows, depth);
+        k.interleave(x_rows, depth, x, rows, depth);
         alignas(64) float c[16 * panel_width];
         k.gemm(static_cast<int>(rows), x, w, panel_width, depth, c, panel_width, false);
         for (std::int64_t j = 0; j < rows; ++j) {
