@@ -4,6 +4,8 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <functional>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -21,14 +23,14 @@ constexpr float greedy_below = 1e-5f;  // temperatures that divide logits to not
 // registers without reordering any sum, so that results are those of the scalar loop everywhere.
 constexpr std::size_t lanes = 16;
 
-// exp(x) for x <= 0 to 2 units in the last place; 0 below -87. By Cody and Waite: x = n ln 2 + r, a
-// polynomial for exp(r).
+// exp(x) for x <= 0 to 2 units in the last place; 0 below -87, -inf included. By Cody and Waite: x = n ln 2 +
+// r, a polynomial for exp(r). Without a branch or a conditional, which would keep compilers from using
+// vectors: what the arithmetic makes of numbers below -87 is masked out.
 inline float exp_nonpositive(float x) {
-  const float clamped = x < -87.0f ? -87.0f : x;
   const float shifted =
-      clamped * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the integer part of n lands in the low bits
+      x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the integer part of n lands in the low bits
   const float n = shifted - 12582912.0f;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -36,8 +38,9 @@ inline float exp_nonpositive(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const auto scale = std::bit_cast<float>((std::bit_cast<std::int32_t>(shifted) << 23) + (127 << 23));
-  return x < -87.0f ? 0.0f : p * scale;
+  const std::uint32_t scale = (std::bit_cast<std::uint32_t>(shifted) << 23) + (127u << 23);
+  const std::uint32_t alive = 0u - static_cast<std::uint32_t>(x >= -87.0f);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p * std::bit_cast<float>(scale)) & alive);
 }
 
 double sum(std::span<const float> values) {
@@ -97,7 +100,9 @@ std::pair<float, std::int32_t> maximum_of(std::span<const float> logits) {
 // out = exp((logits - maximum) * scale)
 void exponentials(std::span<const float> logits, float maximum, float scale, std::vector<float>& out) {
   out.resize(logits.size());
-  for (std::size_t i = 0; i < logits.size(); ++i) out[i] = exp_nonpositive((logits[i] - maximum) * scale);
+  const float* in = logits.data();
+  float* weights = out.data();
+  for (std::size_t i = 0; i < logits.size(); ++i) weights[i] = exp_nonpositive((in[i] - maximum) * scale);
 }
 
 bool is_greedy(const SamplingParams& params) { return params.temperature < greedy_below; }
@@ -185,15 +190,26 @@ void Sampler::keep_top_k(std::span<const float> logits, std::size_t k) {
 }
 
 // Of the entries (by id, values are weights), those whose heavier ones - of equal weight: with smaller ids -
-// weigh less than top_p of all together. By quickselect on the mass.
+// weigh less than top_p of all together. A histogram over the leading bits of the weights finds the bin of
+// the last one that is kept, quickselect on the mass finds it there.
 void Sampler::keep_top_p(double total, double top_p) {
   const double needed = top_p * total;
-  scratch_ = entries_;
+  constexpr int shift =
+      19;  // exponent and 4 bits of the fraction: 16 bins per power of two, at most 1 / 0.94 apart
+  const auto bin = [](const Entry& e) { return std::bit_cast<std::uint32_t>(e.value) >> shift; };
+  std::array<double, (std::bit_cast<std::uint32_t>(1.0f) >> shift) + 1> mass{};
+  for (const Entry& e : entries_) mass[bin(e)] += e.value;
+  double before = 0;  // weight of everything that is heavier
+  std::size_t last_bin = mass.size() - 1;
+  while (last_bin > 0 && before + mass[last_bin] < needed) before += mass[last_bin--];
+  scratch_.clear();
+  std::copy_if(entries_.begin(), entries_.end(), std::back_inserter(scratch_),
+               [&](const Entry& e) { return bin(e) == last_bin; });
+
   const auto heavier = [](const Entry& a, const Entry& b) {
     return a.value != b.value ? a.value > b.value : a.id < b.id;
   };
   auto begin = scratch_.begin(), end = scratch_.end();
-  double before = 0;  // weight of everything ahead of `begin`
   while (end - begin > 1) {
     const auto middle = begin + (end - begin) / 2;
     std::nth_element(begin, middle, end, heavier);
@@ -206,6 +222,7 @@ void Sampler::keep_top_p(double total, double top_p) {
       end = middle;
     }
   }
+  if (begin == end) return;  // rounding: the sum over the bins fell short of what is needed, so all stay
   const Entry last = *begin;
   std::erase_if(entries_, [&](const Entry& e) { return heavier(last, e); });
 }
@@ -229,8 +246,13 @@ double Sampler::select(std::span<const float> logits, const SamplingParams& para
     const double light =
         params.top_p < 1 ? (1 - params.top_p) * total / static_cast<double>(logits.size()) : 0;
     const auto below = static_cast<float>(light * (1 - 1e-6));
-    for (std::size_t i = 0; i < weights_.size(); ++i)
-      if (weights_[i] > below) entries_.push_back({weights_[i], static_cast<std::int32_t>(i)});
+    entries_.resize(weights_.size());
+    std::size_t kept = 0;  // written ahead of the test, so that it costs no branch
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      entries_[kept] = {weights_[i], static_cast<std::int32_t>(i)};
+      kept += weights_[i] > below ? 1 : 0;
+    }
+    entries_.resize(kept);
   }
   if (params.top_p < 1) keep_top_p(total, params.top_p);
   if (params.min_p > 0) std::erase_if(entries_, [&](const Entry& e) { return e.value < params.min_p; });
