@@ -20,7 +20,8 @@ static WeightMap gguf(const ModelSpec& m) {
 }
 
 static const Family llama{"llama",
-                          {.architectures = {"LlamaForCausalLM", "MistralForCausalLM"},
+                          {.architectures = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM",
+                                             "CwmForCausalLM", "Emu3ForCausalLM"},
                            .describe = describe,
                            .weights = weights,
                            .gguf = {{.architecture = "llama", .weights = gguf}},

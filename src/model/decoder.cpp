@@ -206,18 +206,17 @@ const AttentionSpec* cached_attention(const LayerSpec& layer) {
   return custom != nullptr && custom->cache ? &*custom->cache : nullptr;
 }
 
-// Sinusoids of Vaswani et al. 2017 with sines first, then cosines.
-std::vector<float> sinusoids(std::span<const std::int32_t> positions, int offset, std::int64_t dim) {
+std::vector<float> sinusoids(const PositionSpec& spec, std::span<const std::int32_t> positions,
+                             std::int64_t dim) {
   const std::int64_t half = dim / 2;
+  const auto n = static_cast<double>(spec.kind == PositionKind::sinusoidal ? half : half - 1);
   std::vector<float> rows(positions.size() * static_cast<std::size_t>(dim));
   for (std::size_t r = 0; r < positions.size(); ++r) {
     for (std::int64_t i = 0; i < half; ++i) {
-      const double angle = (positions[r] + offset) * std::exp(-std::log(10000.0) * static_cast<double>(i) /
-                                                              static_cast<double>(half - 1));
-      rows[r * static_cast<std::size_t>(dim) + static_cast<std::size_t>(i)] =
-          static_cast<float>(std::sin(angle));
-      rows[r * static_cast<std::size_t>(dim) + static_cast<std::size_t>(half + i)] =
-          static_cast<float>(std::cos(angle));
+      const double angle = (positions[r] + spec.offset) * std::pow(10000.0, -static_cast<double>(i) / n);
+      float* row = &rows[r * static_cast<std::size_t>(dim)];
+      row[i] = static_cast<float>(std::sin(angle));
+      row[half + i] = static_cast<float>(std::cos(angle));
     }
   }
   return rows;
@@ -385,7 +384,7 @@ class DecoderLM final : public CausalLM {
         for (std::int32_t& row : rows) row += spec_.positions->offset;
         x = ops::add(std::move(x), (*position_embed_)(from_host(*device_, rows, {1, 1, 1, step.tokens})));
       } else {
-        const std::vector<float> rows = sinusoids(step.positions, spec_.positions->offset, spec_.dim);
+        const std::vector<float> rows = sinusoids(*spec_.positions, step.positions, spec_.dim);
         x = ops::add(std::move(x), from_host(*device_, rows, {1, 1, step.tokens, spec_.dim}, x.dtype()));
       }
     }

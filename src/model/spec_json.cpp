@@ -64,7 +64,8 @@ struct EnumNames<Residual> {
 template <>
 struct EnumNames<PositionKind> {
   static inline const NameTable<PositionKind> table{{PositionKind::learned, "learned"},
-                                                    {PositionKind::sinusoidal, "sinusoidal"}};
+                                                    {PositionKind::sinusoidal, "sinusoidal"},
+                                                    {PositionKind::sinusoidal_to_end, "sinusoidal_to_end"}};
 };
 template <>
 struct EnumNames<WeightRole> {

@@ -48,9 +48,12 @@ void check(const AttentionSpec& s, const std::string& where) {
         s.rope->rotary_dim >= 0 && s.rope->rotary_dim <= s.head_dim && s.rope->rotary_dim % 2 == 0,
         "rotary_dim " + std::to_string(s.rope->rotary_dim) + " of a head of " + std::to_string(s.head_dim),
         where, "it must be even and at most head_dim");
-    require(s.rope->scaling.factor > 0, "rope scaling factor is not positive", where);
+    require(s.rope->scaling.factor > 0 ||
+                (s.rope->scaling.factor < 0 && s.rope->scaling.kind == RopeScalingKind::linear),
+            "rope scaling factor " + std::to_string(s.rope->scaling.factor), where);
   }
-  require(!(s.rope && s.alibi), "both rotary embeddings and ALiBi", where, "choose one");
+  finite(s.alibi, "alibi", where);
+  require(!(s.rope && s.alibi != 0), "both rotary embeddings and ALiBi", where, "choose one");
 }
 
 void check(const MlpSpec& s, const std::string& where) { positive(s.hidden, "hidden", where); }

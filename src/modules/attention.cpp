@@ -108,7 +108,10 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
                                      .activation = Activation{spec.gate->act}},
                         target);
   }
-  if (spec.alibi) plan.alibi_slopes = alibi_slopes(spec.heads);
+  if (spec.alibi != 0) {
+    plan.alibi_slopes = alibi_slopes(spec.heads);
+    for (float& slope : plan.alibi_slopes) slope *= spec.alibi;
+  }
   plan.scale = spec.scale.value_or(1 / std::sqrt(static_cast<float>(spec.head_dim)));
   plan.kv_dtype = target.kv_dtype(where);
   plan.compute_kernel_config = target.compute_config(where);
@@ -129,7 +132,7 @@ void print(const AttentionPlan& plan, PlanRows& rows) {
   if (s.softcap) row(rows, plan.name, "softcap", text(*s.softcap));
   if (s.clip_qkv) row(rows, plan.name, "clip_qkv", text(*s.clip_qkv));
   if (s.sinks) row(rows, plan.name, "sinks", "yes");
-  if (s.alibi) row(rows, plan.name, "alibi", "yes");
+  if (s.alibi != 0) row(rows, plan.name, "alibi", text(s.alibi));
   if (s.temperature)
     row(rows, plan.name, "temperature", text(s.temperature->scale) + " per " + text(s.temperature->length));
   print(plan.qkv, rows);

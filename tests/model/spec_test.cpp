@@ -108,7 +108,7 @@ TEST(Spec, ValidateRejectsContradictions) {
   rejects([](ModelSpec& m) { m.vocab = 0; });
   rejects([](ModelSpec& m) { m.layers.clear(); });
   rejects([](ModelSpec& m) { std::get<AttentionSpec>(m.layers[0].mixer).kv_heads = 3; });
-  rejects([](ModelSpec& m) { std::get<AttentionSpec>(m.layers[0].mixer).alibi = true; });
+  rejects([](ModelSpec& m) { std::get<AttentionSpec>(m.layers[0].mixer).alibi = 1; });
   rejects([](ModelSpec& m) { std::get<MoeSpec>(m.layers[0].ffn).top_k = 9; });
   rejects([](ModelSpec& m) { std::get<MoeSpec>(m.layers[0].ffn).router.groups = 3; });
   rejects([](ModelSpec& m) { std::get<MoeSpec>(m.layers[0].ffn).shared.reset(); });

@@ -115,7 +115,7 @@ std::vector<float> reference(const AttentionSpec& s, const Weights& w, const std
   }
   if (s.qk_norm != QkNorm::none && s.qk_norm_after_rope) norms();
   const double scale = s.scale ? *s.scale : 1 / std::sqrt(static_cast<double>(s.head_dim));
-  const std::vector<float> slopes = s.alibi ? alibi_slopes(s.heads) : std::vector<float>(heads, 0.0f);
+  const std::vector<float> slopes = s.alibi != 0 ? alibi_slopes(s.heads) : std::vector<float>(heads, 0.0f);
   std::vector<float> context(tokens * heads * vd);
   for (std::size_t t = 0; t < tokens; ++t)
     for (std::size_t h = 0; h < heads; ++h) {
@@ -135,7 +135,7 @@ std::vector<float> reference(const AttentionSpec& s, const Weights& w, const std
                          std::log(1 + std::floor((static_cast<double>(t) + s.temperature->offset) /
                                                  s.temperature->length));
         if (s.softcap) dot = *s.softcap * std::tanh(dot / *s.softcap);
-        scores[j] = dot + slopes[h] * static_cast<double>(j);
+        scores[j] = dot + s.alibi * slopes[h] * static_cast<double>(j);
         most = std::max(most, scores[j]);
       }
       double total = s.sinks ? std::exp(w.sinks.data[h] - most) : 0;
@@ -189,7 +189,7 @@ std::vector<std::pair<const char*, AttentionSpec>> variants() {
   with("clip", [](auto& s) { s.clip_qkv = 0.5f; });
   with("sinks", [](auto& s) { s.sinks = true; });
   with("sinks_window", [](auto& s) { s.sinks = true, s.window = 3; });
-  with("alibi", [](auto& s) { s.rope.reset(), s.alibi = true; });
+  with("alibi", [](auto& s) { s.rope.reset(), s.alibi = 0.5f; });
   with("values_of_another_width", [](auto& s) { s.v_head_dim = 6; });
   with("value_norm", [](auto& s) { s.v_norm = NormSpec{.weight = false}; });
   with("qk_norm_of_each_head", [](auto& s) { s.qk_norm = QkNorm::per_head_weights; });

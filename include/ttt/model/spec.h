@@ -74,7 +74,9 @@ struct LayerSpec {
   bool operator==(const LayerSpec&) const = default;
 };
 
-enum class PositionKind : std::uint8_t { learned, sinusoidal };
+// Sinusoids: sines in the first half, cosines in the second, of position * 10000^(-i / n); n is half the
+// width (Vaswani et al. 2017), or one less, so that the last is 1/10000 exactly.
+enum class PositionKind : std::uint8_t { learned, sinusoidal, sinusoidal_to_end };
 struct PositionSpec {
   PositionKind kind = PositionKind::learned;
   int entries = 0;  // rows of the table

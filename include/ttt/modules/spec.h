@@ -26,7 +26,7 @@ struct NormSpec {
 enum class RopeScalingKind : std::uint8_t { none, linear, dynamic, llama3, yarn, longrope };
 struct RopeScaling {
   RopeScalingKind kind = RopeScalingKind::none;
-  float factor = 1;
+  float factor = 1;                                 // linear: a negative one turns the other way
   int original_max_positions = 0;                   // llama3, yarn, longrope
   float low_freq_factor = 1, high_freq_factor = 4;  // llama3
   float beta_fast = 32, beta_slow = 1;              // yarn (Peng et al. 2023)
@@ -72,16 +72,16 @@ struct AttentionSpec {
   QkNorm qk_norm = QkNorm::none;
   NormSpec qk_norm_spec{};  // when qk_norm is set
   bool qk_norm_after_rope = false;
-  std::optional<NormSpec> v_norm{};         // of every head of v, without a weight; unset: none
-  std::optional<RopeSpec> rope{};           // unset: no rotation in this layer
-  std::optional<int> window{};              // keys that a query sees, itself included; unset: all
-  std::optional<int> chunk{};               // attention within chunks of absolute positions; unset: none
-  std::optional<float> scale{};             // of q.k; unset: head_dim^-1/2
-  std::optional<float> softcap{};           // s -> c tanh(s / c); unset: none
-  std::optional<float> clip_qkv{};          // clamps q, k and v; unset: none
-  bool sinks = false;                       // one learned logit per head that takes part in the softmax
-  bool alibi = false;                       // linear position biases (Press et al. 2022)
-  std::optional<AttentionGateSpec> gate{};  // unset: none
+  std::optional<NormSpec> v_norm{};  // of every head of v, without a weight; unset: none
+  std::optional<RopeSpec> rope{};    // unset: no rotation in this layer
+  std::optional<int> window{};       // keys that a query sees, itself included; unset: all
+  std::optional<int> chunk{};        // attention within chunks of absolute positions; unset: none
+  std::optional<float> scale{};      // of q.k; unset: head_dim^-1/2
+  std::optional<float> softcap{};    // s -> c tanh(s / c); unset: none
+  std::optional<float> clip_qkv{};   // clamps q, k and v; unset: none
+  bool sinks = false;                // one learned logit per head that takes part in the softmax
+  float alibi = 0;  // linear position biases (Press et al. 2022): the slopes times this; 0: none
+  std::optional<AttentionGateSpec> gate{};        // unset: none
   std::optional<QueryTemperature> temperature{};  // unset: none
   // The layer has no k and v of its own and attends to the cache of this earlier layer; unset: its own.
   std::optional<int> kv_of_layer{};

@@ -1,0 +1,68 @@
+// Falcon: attention and MLP side by side; one kv head (7B), groups (40B, 180B) or, with linear biases, all of
+// them (RW).
+#include <cmath>
+
+#include "ttt/convert/decoder_spec.h"
+#include "ttt/convert/model_entry.h"
+
+namespace ttt::models {
+
+static ModelSpec describe(const HfConfig& c) {
+  ModelSpec m = decoder(c);
+  const bool grouped = c.get_or("new_decoder_architecture", false), bias = c.get_or("bias", false),
+             alibi = c.get_or("alibi", false);
+  const bool parallel = grouped || c.get_or("parallel_attn", true);
+  const bool two_norms = grouped && c.get_or("num_ln_in_parallel_attn", 2) == 2;
+  const int heads = c.heads(), head_dim = m.dim / heads;
+  m.norm = {.kind = NormKind::layer, .eps = c.norm_eps(), .bias = true};
+  m.tied_embeddings = c.get_or("tie_word_embeddings", true);
+  const bool one = c.get_or("multi_query", true);
+  AttentionSpec attn{.heads = heads,
+                     .kv_heads = grouped ? c.get<int>("num_kv_heads")
+                                 : one   ? 1
+                                         : heads,
+                     .head_dim = head_dim,
+                     .qkv_bias = bias,
+                     .out_bias = bias};
+  if (alibi) {
+    attn.alibi = 1 / std::sqrt(static_cast<float>(head_dim));  // the biases are scaled with the scores
+  } else {
+    attn.rope = c.rope();
+  }
+  const MlpSpec ffn{
+      .hidden = c.get_or("ffn_hidden_size", 4 * m.dim), .act = c.act(), .gated = false, .bias = bias};
+  const auto residual = !parallel   ? Residual::pre_norm
+                        : two_norms ? Residual::parallel
+                                    : Residual::parallel_shared;
+  m.layers.assign(static_cast<std::size_t>(c.layers()), {.mixer = attn, .ffn = ffn, .residual = residual});
+  return m;
+}
+
+static WeightMap weights(const ModelSpec& m) {
+  const auto& attn = std::get<AttentionSpec>(m.layers.front().mixer);
+  return WeightMap()
+      .strip("transformer.")
+      .layers("h.{i}")
+      .rename("word_embeddings", "embed")
+      .rename("{layer}.input_layernorm", "{layer}.attn_norm")
+      .rename("{layer}.ln_attn", "{layer}.attn_norm")
+      .rename("{layer}.ln_mlp", "{layer}.ffn_norm")
+      .split("{layer}.self_attention.query_key_value", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"},
+             {.groups = attn.kv_heads})
+      .rename("{layer}.self_attention.dense", "{layer}.attn.o")
+      .rename("{layer}.post_attention_layernorm", "{layer}.ffn_norm")
+      .rename("{layer}.mlp.dense_h_to_4h", "{layer}.ffn.up")
+      .rename("{layer}.mlp.dense_4h_to_h", "{layer}.ffn.down")
+      .rename("ln_f", "norm")
+      .rename("lm_head", "lm_head")
+      .surplus("lm_head");
+}
+
+static const Family falcon{"falcon",
+                           {.architectures = {"FalconForCausalLM"},
+                            .describe = describe,
+                            .weights = weights,
+                            .ignore = {"num_ln_in_parallel_attn", "num_kv_heads", "hidden_dropout",
+                                       "multi_query", "parallel_attn"}}};
+
+}  // namespace ttt::models

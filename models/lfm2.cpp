@@ -1,0 +1,67 @@
+// LFM2: short gated convolutions in most layers, attention with normalised q and k in the others.
+#include <algorithm>
+
+#include "ttt/convert/decoder_spec.h"
+#include "ttt/convert/model_entry.h"
+
+namespace ttt::models {
+
+// Some checkpoints say the size before two thirds are taken of it.
+static int hidden_size(const HfConfig& c) {
+  int hidden = c.get_or("block_ff_dim", c.get<int>("intermediate_size"));
+  if (!c.get_or("block_auto_adjust_ff_dim", true)) return hidden;
+  const int multiple = c.get_or("block_multiple_of", 256);
+  hidden = static_cast<int>(c.get_or("block_ffn_dim_multiplier", 1.0) * (2 * hidden / 3));
+  return (hidden + multiple - 1) / multiple * multiple;
+}
+
+static bool attends(const HfConfig& c, int layer) {
+  if (const std::string type = c.layer_type(layer); !type.empty()) return type != "conv";
+  const auto indices = c.get<std::vector<int>>("full_attn_idxs");
+  return std::find(indices.begin(), indices.end(), layer) != indices.end();
+}
+
+static ModelSpec describe(const HfConfig& c) {
+  ModelSpec m = decoder(c);
+  m.tied_embeddings = c.get_or("tie_word_embeddings", c.get_or("tie_embedding", true));
+  const ShortConvSpec conv{.kernel = c.get<int>("conv_L_cache"), .bias = c.get_or("conv_bias", false)};
+  const MlpSpec ffn{.hidden = hidden_size(c)};
+  for (int i = 0; i < c.layers(); ++i) {
+    if (attends(c, i)) {
+      AttentionSpec attn = attention(c, i);
+      attn.qk_norm = QkNorm::per_head;
+      attn.qk_norm_spec.eps = m.norm.eps;
+      m.layers.push_back({.mixer = attn, .ffn = ffn});
+    } else {
+      m.layers.push_back({.mixer = conv, .ffn = ffn});
+    }
+  }
+  return m;
+}
+
+static WeightMap weights(const ModelSpec&) {
+  return hf_decoder_names()
+      .rename("embedding_norm", "norm")
+      .rename("{layer}.operator_norm", "{layer}.attn_norm")
+      .rename("{layer}.ffn_norm", "{layer}.ffn_norm")
+      .split("{layer}.conv.in_proj", {"{layer}.attn.b", "{layer}.attn.c", "{layer}.attn.x"})
+      .rename("{layer}.conv.conv", "{layer}.attn.conv")
+      .rename("{layer}.conv.out_proj", "{layer}.attn.o")
+      .rename("{layer}.self_attn.q_layernorm", "{layer}.attn.q_norm")
+      .rename("{layer}.self_attn.k_layernorm", "{layer}.attn.k_norm")
+      .rename("{layer}.self_attn.out_proj", "{layer}.attn.o")
+      .rename("{layer}.feed_forward.w1", "{layer}.ffn.gate")
+      .rename("{layer}.feed_forward.w3", "{layer}.ffn.up")
+      .rename("{layer}.feed_forward.w2", "{layer}.ffn.down");
+}
+
+static const Family lfm2{
+    "lfm2",
+    {.architectures = {"Lfm2ForCausalLM"},
+     .describe = describe,
+     .weights = weights,
+     .ignore = {"block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
+                "block_use_swiglu", "block_use_xavier_init", "conv_dim", "conv_dim_out",
+                "conv_use_xavier_init", "num_heads", "theta"}}};
+
+}  // namespace ttt::models
