@@ -49,7 +49,7 @@ void weights(const InspectFlags& flags) {
     object["ignored"] = Json::array();
   } else {
     object = Json::parse(
-        ttt::bind(ttt::WeightMap::from_json(description.weight_map_json), shapes, slots).to_json());
+        ttt::bind_weights(ttt::WeightMap::from_json(description.weight_map_json), shapes, slots).to_json());
   }
   if (flags.json) {
     object["weight_map"] = Json::parse(description.weight_map_json);
