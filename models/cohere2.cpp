@@ -10,12 +10,12 @@ static ModelSpec describe(const HfConfig& root) {
   m.norm = {.kind = NormKind::layer, .eps = c.norm_eps()};
   m.tied_embeddings = c.get_or("tie_word_embeddings", true);
   m.logit_scale = c.get_or("logit_scale", 0.0625f);
-  const bool interleaved = root.architecture() == "Cohere2ForCausalLM";
+  const bool compass = root.architecture() == "CohereCompassForCausalLM";  // rotates in every layer, in halves
   for (int i = 0; i < c.layers(); ++i) {
     AttentionSpec attn = attention(c, i);
     attn.window = c.window(i, 4);
-    if (!attn.window) attn.rope.reset();
-    if (attn.rope) attn.rope->interleaved = interleaved;
+    if (!attn.window && !compass) attn.rope.reset();
+    if (attn.rope) attn.rope->interleaved = !compass;
     m.layers.push_back({.mixer = attn, .ffn = mlp(c), .residual = Residual::parallel_shared});
   }
   return m;
