@@ -68,9 +68,11 @@ class Session {
     for (std::int32_t id : loaded_.tokenizer->end_ids()) {
       if (std::ranges::find(ends, id) == ends.end()) ends.push_back(id);
     }
-    generator_.emplace(
-        *loaded_.model, &*loaded_.tokenizer,
-        ttt::GeneratorOptions{.max_batch = 1, .max_context = flags.context, .eos_token_ids = ends});
+    ttt::GeneratorOptions options;
+    options.max_batch = 1;
+    options.max_context = flags.context;
+    options.eos_token_ids = std::move(ends);
+    generator_.emplace(*loaded_.model, &*loaded_.tokenizer, options);
     if (!raw_) {
       chat_.emplace(*generator_, *loaded_.chat_template, ttt::ChatOptions{.sampling = sampling_});
       chat_->set_system(flags.system);
@@ -82,7 +84,9 @@ class Session {
     const bool quiet = flags_.json;
     ttt::GenerationResult result;
     if (raw_) {
-      ttt::GenerationRequest request{.prompt = text, .sampling = sampling_};
+      ttt::GenerationRequest request;
+      request.prompt = text;
+      request.sampling = sampling_;
       if (!quiet) request.on_delta = [](const ttt::GenerationDelta& delta) { stream(delta.text); };
       result = generator_->generate(std::move(request));
     } else {
