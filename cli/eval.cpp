@@ -92,6 +92,7 @@ void golden(Program& program, const GoldenFlags& flags) {
   }
   if (failed > 0) {
     program.status = 1;
+    std::fflush(stdout);
     std::fprintf(stderr,
                  "error: %zu of %zu goldens failed, ttt eval golden, see the first divergence of each\n",
                  failed, flags.folders.size());
