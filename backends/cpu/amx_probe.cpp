@@ -37,12 +37,14 @@ __attribute__((target("amx-tile,amx-bf16"))) bool one_product() {
   alignas(64) std::uint16_t ones[16 * 32];
   alignas(64) float sums[16 * 16] = {};
   for (std::uint16_t& v : ones) v = 0x3F80;
+  __asm__ volatile("" : : "r"(&config), "r"(ones) : "memory");  // the intrinsics do not say what they read
   _tile_loadconfig(&config);
   _tile_zero(0);
   _tile_loadd(1, ones, 64);
   _tile_loadd(2, ones, 64);
   _tile_dpbf16ps(0, 1, 2);
   _tile_stored(0, sums, 64);
+  __asm__ volatile("" : : "r"(sums) : "memory");
   _tile_release();
   for (const float sum : sums) {
     if (sum != 32.0f) return false;

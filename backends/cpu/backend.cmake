@@ -8,6 +8,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set_source_files_properties(cpu/kernels_avx512.cpp PROPERTIES COMPILE_OPTIONS "${ttt_cpu_kernel_flags};-O3;${ttt_cpu_avx512}")
   set_source_files_properties(cpu/kernels_avx512_bf16.cpp PROPERTIES
     COMPILE_OPTIONS "${ttt_cpu_kernel_flags};-O3;${ttt_cpu_avx512};-mavx512vbmi;-mavx512bf16")
+  # Tiles only: what this file contains may run before the processor is known.
+  set_source_files_properties(cpu/kernels_amx.cpp PROPERTIES COMPILE_OPTIONS "${ttt_cpu_kernel_flags};-O3;-mamx-tile;-mamx-bf16")
+else()
+  set_source_files_properties(cpu/kernels_avx2.cpp cpu/kernels_avx512.cpp cpu/kernels_avx512_bf16.cpp cpu/kernels_amx.cpp
+    PROPERTIES HEADER_FILE_ONLY TRUE)
 endif()
 find_package(Threads REQUIRED)
 target_link_libraries(ttt_backend_cpu PRIVATE Threads::Threads)

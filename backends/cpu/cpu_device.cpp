@@ -14,7 +14,9 @@ namespace ttt::inline v2::cpu {
 
 namespace {
 
-const Kernels& kernels_of(Isa isa) {
+// Tiles sum in another order than vectors, which serve few rows: where a row may not depend on the rows
+// beside it, vectors serve all.
+const Kernels& kernels_of(Isa isa, bool deterministic) {
   switch (isa) {
 #if defined(__x86_64__)
     case Isa::avx2:
@@ -22,8 +24,18 @@ const Kernels& kernels_of(Isa isa) {
     case Isa::avx512:
       return kernels_avx512;
     case Isa::avx512_bf16:
-    case Isa::amx:
       return kernels_avx512_bf16;
+    case Isa::amx: {
+      static const Kernels kernels_amx = [] {
+        Kernels k = kernels_avx512_bf16;
+        k.pair_rows = 32;
+        k.pair_rows_apart = true;
+        k.pair_tiles = 16;
+        k.gemm_dp = gemm_amx;
+        return k;
+      }();
+      return deterministic ? kernels_avx512_bf16 : kernels_amx;
+    }
 #endif
     default:
       return kernels_portable;
@@ -107,7 +119,7 @@ std::byte* Scratch::reserve(std::size_t bytes) {
 CpuDevice::CpuDevice(const DeviceOptions& options)
     : isa_(choose_isa(options.isa)),
       deterministic_(options.deterministic),
-      kernels_(&kernels_of(isa_)),
+      kernels_(&kernels_of(isa_, options.deterministic)),
       arena_(std::make_shared<Arena>()),
       pool_(checked_threads(options.threads)) {
   if (options.mesh.devices() != 1) {

@@ -102,10 +102,14 @@ struct Kernels {
   void (*direct[format_count])(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
                                size_t panel_bytes, int64_t tiles, float* c, int64_t ldc);
 
-  // The same with products of bf16 pairs (VDPBF16PS), where the instruction set has them; else null. x holds
-  // pairs of bf16.
-  void (*gemm_dp)(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
-                  bool accumulate);
+  // The same with products of bf16 pairs, where the instruction set has them; else null. x: pairs[k /
+  // 2][rows], or under pair_rows_apart x[row][pair] with ldx pairs between rows.
+  int pair_rows;  // most rows of one call
+  bool pair_rows_apart;
+  int pair_tiles;  // tiles of a panel that a call should cover so that they stay in the first-level cache; 0:
+                   // all
+  void (*gemm_dp)(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
+                  int64_t ldc, bool accumulate);
   void (*expand_dp[format_count])(const uint8_t* tiles, int64_t count, uint16_t* y);  // [pairs][32][2]
   void (*direct_dp[format_count])(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
                                   size_t panel_bytes, int64_t tiles, float* c, int64_t ldc);
@@ -114,6 +118,8 @@ struct Kernels {
 extern const Kernels kernels_portable;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512_bf16;
+void gemm_amx(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
+              int64_t ldc, bool accumulate);
 #endif
 
 }  // namespace ttt::inline v2::cpu

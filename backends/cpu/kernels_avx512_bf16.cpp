@@ -49,7 +49,7 @@ inline void gemm_dp_dispatch(int rows, const uint32_t* x, const uint16_t* w, int
   if (rows == Rows) return gemm_dp_rows<Rows>(x, w, pairs, c, ldc, accumulate);
   if constexpr (Rows > 1) gemm_dp_dispatch<Rows - 1>(rows, x, w, pairs, c, ldc, accumulate);
 }
-void gemm_dp(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
+void gemm_dp(int rows, const uint32_t* x, int64_t, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
              bool accumulate) {
   gemm_dp_dispatch<most_rows>(rows, x, w, pairs, c, ldc, accumulate);
 }
@@ -241,6 +241,7 @@ void direct_dp(int rows, int panels, const float* x, int64_t ldx, const uint8_t*
 
 constexpr Kernels table_with_pairs() {
   Kernels k = table();
+  k.pair_rows = most_rows;
   k.gemm_dp = gemm_dp;
   k.expand_dp[2] = expand_dp<Bfp8Pairs>;
   k.expand_dp[3] = expand_dp<Bfp4Pairs>;

@@ -20,6 +20,9 @@ struct Group {
   bool has_bias = false;
 };
 
+// Rows of the largest block of any kernel.
+constexpr std::int64_t most_block_rows = 32;
+
 // Sections below this many multiplications run on the calling thread.
 constexpr std::int64_t serial_work = 1 << 16;
 
@@ -74,7 +77,8 @@ class Product {
   };
 
   bool is_direct(const Group& g) const { return g.rows <= k_.direct_rows; }
-  std::int64_t blocks_of(const Group& g) const { return (g.rows + k_.gemm_rows - 1) / k_.gemm_rows; }
+  std::int64_t block_rows() const { return pairs_ ? k_.pair_rows : k_.gemm_rows; }
+  std::int64_t blocks_of(const Group& g) const { return (g.rows + block_rows() - 1) / block_rows(); }
   static std::int64_t block_row(const Group& g, std::int64_t blocks, std::int64_t block) {
     return g.rows * block / blocks;
   }
@@ -101,13 +105,15 @@ class Product {
         for (std::int64_t b = begin; b < end; ++b) {
           const std::int64_t first = block_row(g, blocks, b), count = block_row(g, blocks, b + 1) - first;
           auto* rows_f32 = reinterpret_cast<float*>(
-              device_.scratch(thread, static_cast<std::size_t>(16 * depth_) * 6 + 64));
+              device_.scratch(thread, static_cast<std::size_t>(most_block_rows * depth_) * 6 + 64));
           for (std::int64_t r = 0; r < count; ++r) {
             read(g.first_row + first + r, rows_f32 + r * depth_);
             pad(rows_f32 + r * depth_);
           }
           float* to = prepared(g.first_row + first);
-          if (pairs_) {  // a pair of bf16 moves as one 32-bit word
+          if (pairs_ && k_.pair_rows_apart) {
+            k_.f32_to_bf16(rows_f32, reinterpret_cast<std::uint16_t*>(to), count * depth_);
+          } else if (pairs_) {  // a pair of bf16 moves as one 32-bit word
             auto* words = reinterpret_cast<std::uint16_t*>(rows_f32 + count * depth_);
             k_.f32_to_bf16(rows_f32, words, count * depth_);
             k_.interleave(reinterpret_cast<const float*>(words), depth_ / 2, to, count, depth_ / 2);
@@ -194,7 +200,6 @@ class Product {
   template <class Write>
   void blocked(const Group& g, const Task& task, const Activation& activation, int thread,
                Write&& write) const {
-    constexpr int most_rows = 16;
     alignas(64) float bias[panel_width];
     const auto format = static_cast<std::size_t>(p_.format);
     const std::int64_t blocks = blocks_of(g), panel = task.panel_begin, column = panel * panel_width;
@@ -204,14 +209,17 @@ class Product {
 
     const bool as_stored = pairs_ ? p_.format == Format::bf16 : p_.format == Format::f32;
     // What is expanded at a time stays in the second-level cache; the sums wait in memory between the pieces.
-    const std::int64_t tiles = p_.tiles(),
-                       step = as_stored ? tiles : std::min<std::int64_t>(tiles, pairs_ ? 128 : 64);
+    const std::int64_t tiles = p_.tiles();
+    std::int64_t step = as_stored ? tiles : pairs_ ? 128 : 64;
+    if (pairs_ && k_.pair_tiles > 0) step = k_.pair_tiles;
+    step = std::min(step, tiles);
     const std::int64_t rows = block_row(g, blocks, task.block_end) - block_row(g, blocks, task.block_begin);
     const std::int64_t first = block_row(g, blocks, task.block_begin);
     const bool pieces = step < tiles;
     const std::size_t expanded_bytes =
         as_stored ? 0 : static_cast<std::size_t>(step * tile_depth * panel_width) * (pairs_ ? 2 : 4);
-    const std::size_t sums_bytes = static_cast<std::size_t>(pieces ? rows : most_rows) * panel_width * 4;
+    const std::size_t sums_bytes =
+        static_cast<std::size_t>(pieces ? rows : most_block_rows) * panel_width * 4;
     std::byte* memory = device_.scratch(thread, expanded_bytes + sums_bytes);
     auto* sums = reinterpret_cast<float*>(memory + expanded_bytes);
 
@@ -232,9 +240,11 @@ class Product {
         const float* x = prepared(g.first_row + row);
         float* c = pieces ? sums + (row - first) * panel_width : sums;
         if (pairs_) {
-          k_.gemm_dp(
-              static_cast<int>(n), reinterpret_cast<const std::uint32_t*>(x) + tile * (tile_depth / 2) * n,
-              static_cast<const std::uint16_t*>(matrix), count * (tile_depth / 2), c, panel_width, tile > 0);
+          const std::int64_t pair = tile * (tile_depth / 2), row_pairs = depth_ / 2;
+          k_.gemm_dp(static_cast<int>(n),
+                     reinterpret_cast<const std::uint32_t*>(x) + (k_.pair_rows_apart ? pair : pair * n),
+                     row_pairs, static_cast<const std::uint16_t*>(matrix), count * (tile_depth / 2), c,
+                     panel_width, tile > 0);
         } else {
           k_.gemm(static_cast<int>(n), x + tile * tile_depth * n, static_cast<const float*>(matrix),
                   panel_width, count * tile_depth, c, panel_width, tile > 0);

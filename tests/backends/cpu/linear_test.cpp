@@ -145,7 +145,7 @@ TEST(CpuLinear, ReadsViews) {
 // A row's result is the same alone, in any batch, on any number of threads: in both modes, bit by bit.
 TEST(CpuLinear, RowsAreIndependentOfBatchAndThreads) {
   for (const std::string& isa : isas()) {
-    const auto one = device(isa, 1), two = device(isa, 2, true);
+    const auto one = device(isa, 1, true), two = device(isa, 2, true);
     for (const DataType wt : weight_types) {
       for (const DataType xt : {DataType::f32, DataType::bf16}) {
         const std::int64_t in = 4200, out = 100, rows = 29;
