@@ -10,7 +10,8 @@ static ModelSpec describe(const HfConfig& root) {
   m.norm = {.kind = NormKind::layer, .eps = c.norm_eps()};
   m.tied_embeddings = c.get_or("tie_word_embeddings", true);
   m.logit_scale = c.get_or("logit_scale", 0.0625f);
-  const bool compass = root.architecture() == "CohereCompassForCausalLM";  // rotates in every layer, in halves
+  const bool compass =
+      root.architecture() == "CohereCompassForCausalLM";  // rotates in every layer, in halves
   for (int i = 0; i < c.layers(); ++i) {
     AttentionSpec attn = attention(c, i);
     attn.window = c.window(i, 4);

@@ -14,5 +14,9 @@ ModelSpec decoder(const HfConfig&);
 AttentionSpec attention(const HfConfig&, int layer = 0);
 // intermediate_size, the activation, mlp_bias; gated.
 MlpSpec mlp(const HfConfig&);
+// Experts chosen by sigmoid scores with a correction bias among the best groups: n_routed_experts,
+// num_experts_per_tok, moe_intermediate_size, n_group, topk_group, norm_topk_prob, routed_scaling_factor,
+// n_shared_experts.
+MoeSpec grouped_moe(const HfConfig&);
 
 }  // namespace ttt::inline v2
