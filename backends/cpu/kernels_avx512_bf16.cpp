@@ -78,7 +78,6 @@ struct Bf16Pairs {
   static constexpr size_t bytes = 2048;
   static constexpr bool scaled = false;
   static constexpr float unit = 1;
-  static constexpr int bias = 0;
   Bf16Pairs() {}
   void decode(const uint8_t* tile, int g, int h, __m512i* out) const {
     out[0] = _mm512_loadu_si512(tile + g * 128 + h * 64);

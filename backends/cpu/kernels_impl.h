@@ -459,7 +459,7 @@ float finish_scores(float* scores, const ScoreRule& rule) {
       const int64_t n = rule.end - j;
       if (n > 0) s = s + (n >= lanes ? load(rule.mask + j) : load_part(rule.mask + j, n, 0));
     }
-    s = as_float((k >= rule.begin) & (k < rule.end) ? as_int(s) : as_int(none));
+    s = as_float(((k >= rule.begin) & (k < rule.end)) ? as_int(s) : as_int(none));
     store(scores + j, s);
     top = max2(s, top);
   }
