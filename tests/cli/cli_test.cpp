@@ -272,7 +272,7 @@ TEST_F(Cli, Completion) {
                            "try ttt eval gol\ntry ttt run --precision bfp\ntry ttt inspect plan --sk\n";
   const fs::path out = folder() / "completed";
   ASSERT_EQ(std::system(("bash " + script.string() + " > " + out.string()).c_str()), 0);
-  EXPECT_EQ(read(out), "golden\nbfp4_b bfp8_b\n--sku\n");
+  EXPECT_EQ(read(out), "golden\nbfp8_b bfp4_b\n--sku\n");
 }
 
 TEST_F(Cli, AFullDiskIsAnError) {

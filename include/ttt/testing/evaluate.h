@@ -37,7 +37,8 @@ struct GoldenRun {
   double pcc = 0;                    // of the prompt's logits
   double required_pcc = 0;           // what bf16 and lower must reach; 0 under f32, where max_error decides
   int tokens_equal = 0, tokens = 0;  // greedy tokens as in the reference's continuation
-  // Against the run in one piece; unset: not asked for.
+  // Against the run in one piece; unset: not asked for, or not the same computation (rotations that depend on
+  // the length so far).
   std::optional<double> chunks_error{}, single_error{}, batch_error{};
   std::string diverges;  // where it failed: the first tap that is off and by how much, as far as the
                          // reference has taps
