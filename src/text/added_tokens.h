@@ -46,6 +46,10 @@ class AddedTokens {
   const std::vector<AddedToken>& tokens() const { return tokens_; }
   const AddedToken* find(std::string_view content) const;
   const AddedToken* find(std::int32_t id) const;
+  // How decode() writes the token at position `index`.
+  const std::string& spelling(std::size_t index) const {
+    return tokens_[index].normalized ? spellings_[index] : tokens_[index].content;
+  }
   bool has_normalized() const { return !normalized_.empty(); }
 
   // Cuts `text`; `normalized` says which of the two kinds of tokens to look for.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <utility>
 
 #include "text/unicode.h"
@@ -86,7 +87,6 @@ bool Model::splits_at_space_mark(const std::vector<std::uint32_t>& ranks) const 
 // ---------------------------------------------------------------------------------------------------
 
 namespace {
-
 
 bool worse(const Scratch::Candidate& a, const Scratch::Candidate& b) {
   return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
@@ -547,20 +547,27 @@ void Unigram::encode(std::string_view word, Scratch& scratch, std::vector<std::i
   path.clear();
   for (std::size_t end = n; end > 0; end = static_cast<std::size_t>(start[end]))
     path.push_back({static_cast<std::uint32_t>(start[end]), static_cast<std::int32_t>(end)});
-  bool after_unknown = false;
-  for (auto piece = path.rbegin(); piece != path.rend(); ++piece) {
-    const auto end = static_cast<std::size_t>(piece->position);
-    const std::int32_t id = token[end];
-    const bool is_unknown = id < 0 || (unknown && id == *unknown);
-    if (!is_unknown) {
-      ids.push_back(id);
-    } else if (has_byte_tokens_) {
-      for (const char byte : word.substr(piece->rank, end - piece->rank))
+  for (auto piece = path.rbegin(); piece != path.rend();) {
+    const auto is_unknown = [&](const auto& p) {
+      const std::int32_t id = token[static_cast<std::size_t>(p->position)];
+      return id < 0 || (unknown && id == *unknown);
+    };
+    if (!is_unknown(piece)) {
+      ids.push_back(token[static_cast<std::size_t>(piece->position)]);
+      ++piece;
+      continue;
+    }
+    // A run of unknown characters is one unknown token, unless its bytes have tokens.
+    const auto first = piece;
+    while (piece != path.rend() && is_unknown(piece) && (piece == first || fuse_unknown)) ++piece;
+    const auto end = static_cast<std::size_t>(std::prev(piece)->position);
+    const bool spelled = std::next(first) == piece && token[end] >= 0;  // the unknown token's own spelling
+    if (has_byte_tokens_ && !spelled) {
+      for (const char byte : word.substr(first->rank, end - first->rank))
         ids.push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
-    } else if (unknown && !(after_unknown && fuse_unknown)) {
+    } else if (unknown) {
       ids.push_back(*unknown);
     }
-    after_unknown = is_unknown;
   }
 }
 

@@ -143,10 +143,10 @@ class Bert final : public Normalizer {
   void apply(std::string& text) const override {
     if (options_.clean_text) {
       rewrite(text, [](char32_t c, std::string& out) {
-        if (c == 0 || c == 0xFFFD) return;
+        if (c == 0 || c == 0xFFFD || is_control(c)) return;
         if (is_whitespace(c)) {
           out += ' ';
-        } else if (!is_control(c)) {
+        } else {
           utf8::append(out, c);
         }
       });
@@ -170,8 +170,9 @@ class Bert final : public Normalizer {
 
  private:
   static bool is_control(char32_t c) {
+    if (c == '\t' || c == '\n' || c == '\r') return false;
     const Category k = category(c);
-    return k == Category::Cc || k == Category::Cf || k == Category::Cn || k == Category::Co;
+    return k == Category::Cc || k == Category::Cf || k == Category::Co;
   }
   BertNormalizerOptions options_;
 };

@@ -446,6 +446,14 @@ class Translator {
         return set(word(), false);
       case 'W':
         return set(word(), true);
+      case 'b':
+      case 'B':
+        if (!in_class) {
+          const std::string w = "[" + word() + "]";
+          return c == 'b' ? "(?:(?<=" + w + ")(?!" + w + ")|(?<!" + w + ")(?=" + w + "))"
+                          : "(?:(?<=" + w + ")(?=" + w + ")|(?<!" + w + ")(?!" + w + "))";
+        }
+        break;
       case 'h':
         if (ruby_) return set("0-9a-fA-F", false);
         break;
@@ -471,10 +479,14 @@ class Translator {
             negated = !negated;
             name.erase(0, 1);
           }
-          for (const std::string_view script : {"Script=", "sc=", "gc=", "General_Category="}) {
-            if (name.starts_with(script)) name.erase(0, script.size());
+          for (const std::string_view kind : {"Script=", "sc=", "gc=", "General_Category="}) {
+            if (name.starts_with(kind)) name.erase(0, kind.size());
           }
-          return std::string(negated ? "\\P{" : "\\p{") + long_name(name) + "}";
+          if (const std::string posix = posix_set(name); !posix.empty()) {
+            if (!negated || !in_class) return set(posix, negated);
+            fail("a negated \\p{" + name + "} inside of [...]");
+          }
+          return std::string(negated ? "\\P{" : "\\p{") + property(name) + "}";
         }
         break;
       default:
@@ -483,22 +495,53 @@ class Translator {
     return {'\\', c};
   }
 
-  static std::string long_name(const std::string& name) {
-    static const std::map<std::string_view, const char*> names = {{"Letter", "L"},
-                                                                  {"Number", "N"},
-                                                                  {"Mark", "M"},
-                                                                  {"Punctuation", "P"},
-                                                                  {"Symbol", "S"},
-                                                                  {"Separator", "Z"},
-                                                                  {"Other", "C"},
-                                                                  {"Uppercase_Letter", "Lu"},
-                                                                  {"Lowercase_Letter", "Ll"},
-                                                                  {"Decimal_Number", "Nd"},
-                                                                  {"Alpha", "L"},
-                                                                  {"Digit", "Nd"},
-                                                                  {"Punct", "P"}};
-    const auto it = names.find(name);
-    return it == names.end() ? name : it->second;
+  // The classes that POSIX names, as \p{...} or [:...:]; empty for any other name.
+  std::string posix_set(std::string name) const {
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    if (name == "alpha" || name == "alphabetic") return R"(\p{Alphabetic})";
+    if (name == "digit") return R"(\p{Nd})";
+    if (name == "alnum") return R"(\p{Alphabetic}\p{Nd})";
+    if (name == "upper" || name == "uppercase") return R"(\p{Uppercase})";
+    if (name == "lower" || name == "lowercase") return R"(\p{Lowercase})";
+    if (name == "space" || name == "white_space") return std::string(space_);
+    if (name == "punct") return R"(\p{P}$+<=>^`|~)";
+    if (name == "word") return word();
+    if (name == "xdigit") return "0-9a-fA-F";
+    if (name == "cntrl") return R"(\p{Cc})";
+    if (name == "blank") return R"(\p{Zs}\t)";
+    return {};
+  }
+
+  // The name of a property as PCRE2 has it. A script is the characters of that script alone, without its
+  // extensions.
+  static std::string property(const std::string& name) {
+    static const std::map<std::string_view, const char*> known = {
+        {"Letter", "L"},
+        {"Number", "N"},
+        {"Mark", "M"},
+        {"Punctuation", "P"},
+        {"Symbol", "S"},
+        {"Separator", "Z"},
+        {"Other", "C"},
+        {"Uppercase_Letter", "Lu"},
+        {"Lowercase_Letter", "Ll"},
+        {"Titlecase_Letter", "Lt"},
+        {"Modifier_Letter", "Lm"},
+        {"Other_Letter", "Lo"},
+        {"Decimal_Number", "Nd"},
+        {"Letter_Number", "Nl"},
+        {"Other_Number", "No"},
+        {"Nonspacing_Mark", "Mn"},
+        {"Spacing_Mark", "Mc"},
+        {"Enclosing_Mark", "Me"},
+        {"Any", "Any"},
+        {"Emoji", "Emoji"},
+        {"Emoji_Presentation", "Emoji_Presentation"},
+        {"Extended_Pictographic", "Extended_Pictographic"}};
+    const auto it = known.find(name);
+    if (it != known.end()) return it->second;
+    return name.size() <= 2 ? name : "sc:" + name;
   }
 
   // After '['. A class with && becomes lookaheads, one with a nested class a union.
@@ -539,7 +582,10 @@ class Translator {
       } else if (c == '[' && i_ + 1 < in_.size() && in_[i_ + 1] == ':') {
         const std::size_t end = in_.find(":]", i_);
         if (end == in_.npos) fail("[: without :]");
-        items += in_.substr(i_, end + 2 - i_);
+        const std::string name(in_.substr(i_ + 2, end - i_ - 2));
+        const std::string posix = posix_set(name);
+        if (posix.empty()) fail("[:" + printable(name) + ":]");
+        items += posix;
         i_ = end + 2;
       } else if (c == '[') {
         ++i_;

@@ -92,7 +92,7 @@ std::string_view TokenizerImpl::spelling(std::int32_t id, bool& exists) const {
   const std::int32_t index = added_index_[static_cast<std::size_t>(id)];
   if (index >= 0) {
     exists = true;
-    return added.tokens()[static_cast<std::size_t>(index)].content;
+    return added.spelling(static_cast<std::size_t>(index));
   }
   const TokenTable& table = byte_spellings.size() > 0 ? byte_spellings : model->tokens;
   exists = table.contains(id);
