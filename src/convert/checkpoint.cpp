@@ -287,11 +287,15 @@ void Checkpoint::State::finish() {
   if (format == CheckpointFormat::safetensors) {
     Json config;
     bool wanted = false;
+    const detail::RawTensor* foreign = nullptr;  // packed in a way that nobody here reads
     for (const detail::RawTensor& t : raw) {
       const std::string& n = t.info.name;
       wanted |= t.info.type == StorageType::f8_e4m3 || t.info.type == StorageType::f8_e5m2 ||
                 n.ends_with(".qweight") || n.ends_with("_blocks");
+      const bool small = t.info.type == StorageType::u8 || t.info.type == StorageType::i8;
+      if (n.ends_with(".weight_packed") || (small && n.ends_with(".weight"))) foreign = &t;
     }
+    wanted |= foreign != nullptr;
     if (wanted && is_file(beside("config.json"))) {
       Json whole = read_json(beside("config.json"));
       for (const char* key : {"quantization_config", "compression_config"}) {
@@ -300,6 +304,12 @@ void Checkpoint::State::finish() {
       if (config.is_null() && whole.is_object() && whole.contains("text_config") &&
           whole["text_config"].is_object() && whole["text_config"].contains("quantization_config"))
         config = whole["text_config"]["quantization_config"];
+    }
+    if (foreign != nullptr && config.is_object() && config.contains("quant_method")) {
+      throw Error("weights packed as " + printable(detail::dump_json(config["quant_method"])),
+                  printable(foreign->info.name, 200) + " in " + shown(path),
+                  "fp8, mxfp4, gptq and awq are read; take the checkpoint they were made of, or save the "
+                  "dequantised model");
     }
     if (wanted) {
       const detail::FindRaw find_raw = [this](std::string_view n) -> const detail::RawTensor* {

@@ -527,7 +527,13 @@ std::string HfConfig::architecture() const {
   return names && !names->empty() ? names->front() : "";
 }
 
-int HfConfig::layers() const { return get<int>("num_hidden_layers"); }
+int HfConfig::layers() const {
+  if (const auto count = find<int>("num_hidden_layers")) return *count;
+  // Hybrids may say it by their list of layers alone.
+  if (const auto types = find<std::vector<std::string>>("layer_types"))
+    return static_cast<int>(types->size());
+  return get<int>("num_hidden_layers");
+}
 int HfConfig::heads() const { return get<int>("num_attention_heads"); }
 
 int HfConfig::kv_heads() const {

@@ -364,6 +364,10 @@ TEST(Checkpoint, PackedPartsThatDoNotBelongTogether) {
                          entry("a.scales", {1, 8}, f16),
                          make_entry("a.g_idx", {32}, i32, std::as_bytes(std::span(order)))};
   EXPECT_ERROR(open(bad), "do not belong together");
+  folder.write("config.json", R"({"quantization_config": {"quant_method": "bitsandbytes"}})");
+  EXPECT_ERROR(open({entry("a.weight", {16, 1}, u8)}), "weights packed as \"bitsandbytes\", a.weight");
+  folder.write("config.json", "{}");
+  EXPECT_EQ(open({entry("a.weight", {16, 1}, u8)}).tensors().size(), 1u);
   // An 8-bit float weight without scales is plain numbers.
   EXPECT_EQ(open({entry("a.weight", {4, 8}, f8)}).find("a.weight")->scheme, "");
 }

@@ -159,6 +159,7 @@ TEST(HfConfig, LayerTypesAndWindows) {
   EXPECT_FALSE(types.slides(1));
   EXPECT_EQ(types.window(0), 8);
   EXPECT_EQ(types.window(1), std::nullopt);
+  EXPECT_EQ(types.layers(), 2);
   EXPECT_ERROR(types.layer_type(2), "layer_types has 2 entries");
   EXPECT_TRUE(types.unread().empty());
 

@@ -71,7 +71,7 @@ class HfConfig {
 
   // --- what decoders share ---
   std::string architecture() const;  // the first of "architectures", else "" (reads root and text_config)
-  int layers() const;                // num_hidden_layers
+  int layers() const;                // num_hidden_layers; else as many as layer_types has
   int heads() const;                 // num_attention_heads
   int kv_heads() const;              // num_key_value_heads; 1 when multi_query; heads() when absent
   int head_dim() const;              // head_dim, kv_channels; else hidden_size / num_attention_heads
