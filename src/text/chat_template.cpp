@@ -217,15 +217,15 @@ constexpr std::string_view continue_tag = "CONTINUE_FINAL_MESSAGE_TAG ";
 Value mark_continuation(Heap& heap, const Value& messages, const std::string& source) {
   const std::string where = "continue_final_message";
   if (jinja::as_sequence(messages).items.empty()) throw Error("the conversation is empty", where);
-  Dict& final = jinja::as_dict(jinja::as_sequence(messages).items.back());
-  const Value* content = jinja::find(final, "content");
+  Dict& last = jinja::as_dict(jinja::as_sequence(messages).items.back());
+  const Value* content = jinja::find(last, "content");
   if (content == nullptr) throw Error("the final message has no content to continue", where);
   if (source.find("content") == std::string::npos)
     throw Error("the template does not read a message's content", where);
   const Value tag = heap.string(continue_tag);
   if (content->is_string()) {
     const Value text = *content;
-    jinja::store(heap, final, heap.string("content"), jinja::add(heap, text, tag));
+    jinja::store(heap, last, heap.string("content"), jinja::add(heap, text, tag));
     return text;
   }
   if (is_list(*content)) {

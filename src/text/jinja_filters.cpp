@@ -262,6 +262,7 @@ Value groupby_filter(Interpreter& in, const Value& v, const Arguments& a) {
   const auto key_of = [&](const Value& item) { return in.path(item, *args[0], args[1]); };
   const auto keys_of = [&] {
     std::vector<Value> keys;
+    keys.reserve(items.size());
     for (const Value& item : items) keys.push_back(sort_key(in, key_of(item), is_true(args[2])));
     return keys;
   };
@@ -487,6 +488,7 @@ Value sort_filter(Interpreter& in, const Value& v, const Arguments& a) {
   }
   for (const Value& item : items) {
     std::vector<Value> key;
+    key.reserve(paths.size());
     for (const Value& path : paths)
       key.push_back(sort_key(in, in.path(item, path, nullptr), is_true(args[1])));
     keys.push_back(in.heap().list(std::move(key)));

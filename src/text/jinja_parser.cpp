@@ -931,7 +931,8 @@ class Parser {
     int line = current().line;
     ExprPtr left = parse_and();
     while (skip_name("or")) {
-      left = binary(Op::logical_or, line, std::move(left), parse_and());
+      ExprPtr right = parse_and();
+      left = binary(Op::logical_or, line, std::move(left), std::move(right));
       line = current().line;
     }
     return left;
@@ -941,7 +942,8 @@ class Parser {
     int line = current().line;
     ExprPtr left = parse_not();
     while (skip_name("and")) {
-      left = binary(Op::logical_and, line, std::move(left), parse_not());
+      ExprPtr right = parse_not();
+      left = binary(Op::logical_and, line, std::move(left), std::move(right));
       line = current().line;
     }
     return left;
@@ -997,7 +999,8 @@ class Parser {
     ExprPtr left = parse_concat();
     while (is_op("+") || is_op("-")) {
       const Op op = next().text == "+" ? Op::add : Op::subtract;
-      left = binary(op, line, std::move(left), parse_concat());
+      ExprPtr right = parse_concat();
+      left = binary(op, line, std::move(left), std::move(right));
       line = current().line;
     }
     return left;
@@ -1017,12 +1020,13 @@ class Parser {
     int line = current().line;
     ExprPtr left = parse_power();
     while (is_op("*") || is_op("/") || is_op("//") || is_op("%")) {
-      const std::string op = next().text;
-      left = binary(op == "*"    ? Op::multiply
-                    : op == "/"  ? Op::divide
-                    : op == "//" ? Op::floor_divide
-                                 : Op::modulo,
-                    line, std::move(left), parse_power());
+      const std::string& text = next().text;
+      const Op op = text == "*"    ? Op::multiply
+                    : text == "/"  ? Op::divide
+                    : text == "//" ? Op::floor_divide
+                                   : Op::modulo;
+      ExprPtr right = parse_power();
+      left = binary(op, line, std::move(left), std::move(right));
       line = current().line;
     }
     return left;
@@ -1032,7 +1036,8 @@ class Parser {
     int line = current().line;
     ExprPtr left = parse_unary(true);
     while (skip_op("**")) {
-      left = binary(Op::power, line, std::move(left), parse_unary(true));
+      ExprPtr right = parse_unary(true);
+      left = binary(Op::power, line, std::move(left), std::move(right));
       line = current().line;
     }
     return left;
