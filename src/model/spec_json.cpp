@@ -395,10 +395,21 @@ std::string to_json(const ModelSpec& spec, int indent) {
   return write_struct(spec).dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
-ModelSpec parse_spec(std::string_view text) {
+namespace {
+
+template <class T>
+T parse(std::string_view text) {
   const Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded()) throw Error("not JSON", "spec", "see ttt inspect spec for an example");
-  return read<ModelSpec>(json, "");
+  return read<T>(json, "");
 }
+
+}  // namespace
+
+ModelSpec parse_spec(std::string_view text) { return parse<ModelSpec>(text); }
+std::string to_json(const MixerSpec& spec) { return write(spec).dump(); }
+std::string to_json(const FfnSpec& spec) { return write(spec).dump(); }
+MixerSpec parse_mixer(std::string_view text) { return parse<MixerSpec>(text); }
+FfnSpec parse_ffn(std::string_view text) { return parse<FfnSpec>(text); }
 
 }  // namespace ttt::inline v2

@@ -114,5 +114,10 @@ void validate(const ModelSpec&);
 // field.
 std::string to_json(const ModelSpec&, int indent = 2);
 ModelSpec parse_spec(std::string_view json);
+// One part alone, {"mamba2": {..}}: what a custom module is made of, in its parameters.
+std::string to_json(const MixerSpec&);
+std::string to_json(const FfnSpec&);
+MixerSpec parse_mixer(std::string_view json);
+FfnSpec parse_ffn(std::string_view json);
 
 }  // namespace ttt::inline v2
