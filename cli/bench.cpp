@@ -55,18 +55,23 @@ void add_bench(Program& program) {
   auto flags = std::make_shared<BenchFlags>();
   flags->model.add_to(app);
   app->add_option("--prompt-tokens", flags->options.prompt_tokens, "Prompt of each user")
+      ->check(positive())
       ->capture_default_str()
       ->type_name("N");
   app->add_option("--new-tokens", flags->options.new_tokens, "Tokens that each user gets")
+      ->check(positive())
       ->capture_default_str()
       ->type_name("N");
   app->add_option("--batch", flags->options.batch, "Users at the same time")
+      ->check(positive())
       ->capture_default_str()
       ->type_name("N");
   app->add_option("--repeats", flags->options.repeats, "The median of so many runs is reported")
+      ->check(positive())
       ->capture_default_str()
       ->type_name("N");
   app->add_option("--step-tokens", flags->options.step_tokens, "Longest piece of a prompt in one step")
+      ->check(positive())
       ->capture_default_str()
       ->type_name("N");
   add_json_flag(app, flags->json);

@@ -37,6 +37,9 @@ void add_models(Program&);
 void add_hw(Program&);
 void add_completion(Program&);
 
+// A check for numbers above zero that adds nothing to the flag's line in --help.
+CLI::Validator positive();
+
 // Text after a command's flags: examples, one per line.
 void examples(CLI::App*, const std::vector<std::string>& lines);
 

@@ -175,16 +175,17 @@ void add_perplexity(CLI::App* eval) {
   app->add_option("--tokens", flags->options.tokens, "Only the first N tokens, BOS among them; default: all")
       ->type_name("N");
   app->add_option("--context", flags->options.context, "Tokens of a window; default: the model's maximum")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->type_name("N");
   app->add_option("--stride", flags->options.stride,
                   "New tokens per window; default: as many as fit beside one token of context")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->type_name("N");
   app->add_option("--bos", flags->options.bos,
                   "Begin with the beginning-of-sequence token; auto: where the tokenizer adds it")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Bos>{{"auto", Bos::automatic}, {"yes", Bos::yes}, {"no", Bos::no}}))
+      ->transform(CLI::CheckedTransformer(std::map<std::string, Bos>{
+                                              {"auto", Bos::automatic}, {"yes", Bos::yes}, {"no", Bos::no}})
+                      .description(""))
       ->type_name("auto|yes|no");
   add_json_flag(app, flags->json);
   examples(app, {"ttt eval perplexity --model model.gguf --text book.txt",

@@ -34,6 +34,9 @@ int run(int count, char** arguments) {
   app.set_version_flag("--version", std::string("ttt ") + ttt::version(), "Print the version");
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
+  app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+  app.get_formatter()->label("Subcommands", "Commands");
+  app.get_formatter()->label("REQUIRED", "(required)");
   app.footer("ttt COMMAND --help explains a command and gives examples.");
   for (auto add :
        {ttt_cli::add_run, ttt_cli::add_eval, ttt_cli::add_bench, ttt_cli::add_inspect, ttt_cli::add_tokenize,

@@ -19,6 +19,8 @@ std::string joined(const std::vector<std::string>& names, const char* separator)
 
 }  // namespace
 
+CLI::Validator positive() { return CLI::PositiveNumber.description(""); }
+
 void examples(CLI::App* app, const std::vector<std::string>& lines) {
   app->footer("Examples:\n  " + joined(lines, "\n  "));
 }
@@ -57,7 +59,7 @@ void ModelFlags::add_to(CLI::App* app, Model which) {
       ->group("Model");
   app->add_option("--threads", options.threads,
                   "Threads of the cpu backend; default: all that the process may use")
-      ->check(CLI::Range(1, 4096))
+      ->check(positive())
       ->type_name("N")
       ->group("Model");
   app->add_flag("--deterministic", options.deterministic,

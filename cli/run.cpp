@@ -238,12 +238,12 @@ void add_run(Program& program) {
   app->add_option("--system", flags->system, "System message of the chat template")->type_name("TEXT");
   app->add_flag("--raw", flags->raw, "Continue the text as it is, without the chat template");
   app->add_option("--max-new-tokens", flags->sampling.max_new_tokens, "Longest answer")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str()
       ->type_name("N");
   app->add_option("--context", flags->context,
                   "Tokens of prompt and answer; default: the model's, as far as 1 GiB of KV cache holds")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->type_name("N");
   app->add_option("--temperature", flags->temperature,
                   "0 is greedy; default of this and the next four: the checkpoint's own, else greedy")
