@@ -1,27 +1,21 @@
-// Nemotron H: every layer is one thing: a Mamba 2 mixer, attention without rotation, an MLP or experts with
-// relu2.
-#include <cmath>
-
+// Nemotron H: every layer is one thing: Mamba 2, attention without rotation, an MLP or experts with relu2.
 #include "ttt/convert/decoder_spec.h"
 #include "ttt/convert/model_entry.h"
 
 namespace ttt::models {
 
 static Mamba2Spec mamba2(const HfConfig& c) {
-  Mamba2Spec s{.heads = c.get<int>("mamba_num_heads"),
-               .head_dim = c.get<int>("mamba_head_dim"),
-               .state = c.get<int>("ssm_state_size"),
-               .groups = c.get<int>("n_groups"),
-               .conv_kernel = c.get_or("conv_kernel", 4),
-               .bias = c.get_or("use_bias", c.get_or("mamba_proj_bias", false)),
-               .conv_bias = c.get_or("use_conv_bias", true),
-               .act = HfConfig::act(c.get_or<std::string>("mamba_hidden_act", "silu")),
-               .norm_eps = c.norm_eps()};
-  if (const auto limit = c.find<std::vector<float>>("time_step_limit"); limit && limit->size() == 2) {
-    if ((*limit)[0] > 0) s.dt_min = (*limit)[0];
-    if (std::isfinite((*limit)[1])) s.dt_max = (*limit)[1];
-  }
-  return s;
+  return {.heads = c.get<int>("mamba_num_heads"),
+          .head_dim = c.get<int>("mamba_head_dim"),
+          .state = c.get<int>("ssm_state_size"),
+          .groups = c.get<int>("n_groups"),
+          .conv_kernel = c.get_or("conv_kernel", 4),
+          .bias = c.get_or("use_bias", c.get_or("mamba_proj_bias", false)),
+          .conv_bias = c.get_or("use_conv_bias", true),
+          .act = HfConfig::act(c.get_or<std::string>("mamba_hidden_act", "silu")),
+          .norm_eps = c.norm_eps(),
+          // The reference bounds the step in prompts only; here always.
+          .dt_min = c.get_or("time_step_min", 0.001f)};
 }
 
 static MoeSpec moe(const HfConfig& c, const MlpSpec& mlp) {
@@ -42,7 +36,7 @@ static MoeSpec moe(const HfConfig& c, const MlpSpec& mlp) {
           .shared = shared};
 }
 
-// The layers' kinds: words, or in older checkpoints letters: M mamba, * attention, - MLP, E experts.
+// Words, or in older checkpoints letters.
 static std::vector<std::string> kinds(const HfConfig& c) {
   if (const auto words = c.find<std::vector<std::string>>("layers_block_type")) return *words;
   std::vector<std::string> words;
@@ -65,13 +59,10 @@ static ModelSpec describe(const HfConfig& c) {
     } else if (kind == "mlp") {
       layer.ffn = mlp;
     } else if (kind == "attention" || kind == "full_attention") {
-      const bool bias = c.get_or("attention_bias", false);
-      layer.mixer = AttentionSpec{.heads = c.heads(),
-                                  .kv_heads = c.kv_heads(),
-                                  .head_dim = c.head_dim(),
-                                  .qkv_bias = bias,
-                                  .out_bias = bias,
-                                  .window = c.find<int>("sliding_window")};
+      AttentionSpec attn = attention(c);
+      attn.rope.reset();
+      attn.window = c.find<int>("sliding_window");
+      layer.mixer = attn;
     } else {
       layer.mixer = mamba2(c);
     }
@@ -82,36 +73,35 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec& m) {
   WeightMap map;
-  map.strip("backbone.")
-      .strip("model.")
-      .rename("embeddings", "embed")
-      .rename("norm_f", "norm")
-      .rename("lm_head", "lm_head");
+  map.strip("backbone.").strip("model.").ignore("mtp.*");
   for (std::size_t i = 0; i < m.layers.size(); ++i) {
     const bool mixes = !std::holds_alternative<Absent>(m.layers[i].mixer);
     const std::string layer = "layers." + std::to_string(i);
     map.rename(layer + ".norm", layer + (mixes ? ".attn_norm" : ".ffn_norm"));
   }
-  for (const std::string part : {"q", "k", "v", "o"})
-    map.rename("{layer}.mixer." + part + "_proj", "{layer}.attn." + part);
+  using Names = std::initializer_list<std::pair<const char*, const char*>>;
+  for (const auto& [from, to] : Names{{"embeddings", "embed"},
+                                      {"norm_f", "norm"},
+                                      {"lm_head", "lm_head"},
+                                      {"{layer}.mixer.conv1d", "{layer}.attn.conv"},
+                                      {"{layer}.mixer.dt_bias", "{layer}.attn.dt_bias"},
+                                      {"{layer}.mixer.A_log", "{layer}.attn.a"},
+                                      {"{layer}.mixer.D", "{layer}.attn.d"},
+                                      {"{layer}.mixer.norm", "{layer}.attn.norm"},
+                                      {"{layer}.mixer.out_proj", "{layer}.attn.o"},
+                                      {"{layer}.mixer.gate", "{layer}.ffn.router"}})
+    map.rename(from, to);
+  const std::string from = "{layer}.mixer.", attn = "{layer}.attn.", ffn = "{layer}.ffn.";
+  for (const std::string part : {"q", "k", "v", "o"}) map.rename(from + part + "_proj", attn + part);
   for (const std::string part : {"up", "down"}) {
-    map.rename("{layer}.mixer." + part + "_proj", "{layer}.ffn." + part)
-        .stack("{layer}.mixer.experts.{e}." + part + "_proj", "{layer}.ffn.experts." + part)
-        .rename("{layer}.mixer.shared_experts." + part + "_proj", "{layer}.ffn.shared." + part);
+    map.rename(from + part + "_proj", ffn + part)
+        .stack(from + "experts.{e}." + part + "_proj", ffn + "experts." + part)
+        .rename(from + "shared_experts." + part + "_proj", ffn + "shared." + part);
   }
-  return map.rename("{layer}.mixer.gate", "{layer}.ffn.router")
-      .rename("{layer}.mixer.gate.e_score_correction_bias", "{layer}.ffn.router.correction_bias")
-      .split("{layer}.mixer.in_proj",
-             {"{layer}.attn.z", "{layer}.attn.x", "{layer}.attn.b", "{layer}.attn.c", "{layer}.attn.dt"})
-      .rename("{layer}.mixer.conv1d", "{layer}.attn.conv")
-      .rename("{layer}.mixer.dt_bias", "{layer}.attn.dt_bias")
-      .rename("{layer}.mixer.A_log", "{layer}.attn.a")
-      .rename("{layer}.mixer.D", "{layer}.attn.d")
-      .rename("{layer}.mixer.norm", "{layer}.attn.norm")
-      .rename("{layer}.mixer.out_proj", "{layer}.attn.o")
+  return map.rename(from + "gate.e_score_correction_bias", ffn + "router.correction_bias")
+      .split(from + "in_proj", {attn + "z", attn + "x", attn + "b", attn + "c", attn + "dt"})
       .apply("*.attn.a", unary(UnaryOp::exp))
-      .apply("*.attn.a", multiply(-1))
-      .ignore("mtp.*");
+      .apply("*.attn.a", multiply(-1));
 }
 
 static const Family nemotron_h{
