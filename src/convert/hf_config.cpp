@@ -681,7 +681,7 @@ std::optional<RopeSpec> HfConfig::rope_named(std::string_view entry, float defau
 }
 
 std::optional<RopeSpec> HfConfig::rope(int layer, float default_theta) const {
-  // SmolLM 3 and others of its kind: 0 marks a layer without rotation.
+  // 0 marks a layer without rotation.
   const auto interval = find<int>("no_rope_layer_interval");
   if (const auto rotates = find<std::vector<bool>>("no_rope_layers"); rotates && !rotates->empty()) {
     if (layer < 0 || static_cast<std::size_t>(layer) >= rotates->size())
@@ -746,7 +746,7 @@ std::optional<RopeSpec> HfConfig::rope_from(const HfConfig& p, float default_the
   const auto max_positions = find<int>("max_position_embeddings");
   const auto outer_original = find<int>("original_max_position_embeddings");
   const auto own_original = p.find<int>("original_max_position_embeddings");
-  // Of the two, the outer one counts (Phi-3), as in the reference.
+  // Of the two, the outer one counts, as in the reference.
   const auto original = outer_original ? outer_original : own_original;
   RopeScaling& s = spec.scaling;
   const auto factor = p.find<float>("factor");

@@ -49,6 +49,7 @@ MODEL_NAME = re.compile(rf"(?<![a-z])(?:{FAMILIES})(?![a-z])", re.I)
 # What formats spell with a model's name, and where: (files, spelling, whose it is).
 FORMAT_SPELLINGS = [
     ("*", r"llama3", "kind of RoPE scaling in config.json (rope_type)"),
+    ("*", r"mamba[\w.]*", "the mixers of Gu and Dao's papers, which a dozen families use"),
     ("include/ttt/text/vocabulary.h", r"gpt2|llama|gemma4|rwkv", "values of GGUF's tokenizer.ggml.model"),
     ("src/text/gguf_*", r".*", "values of GGUF's tokenizer.ggml.model and tokenizer.ggml.pre"),
     ("src/text/pre_tokenizer.cpp", r"gpt2", "the split pattern that tokenizer.json's ByteLevel stands for"),
@@ -59,6 +60,12 @@ FORMAT_SPELLINGS = [
 LINES = {"models/*.cpp": 100, "*": 800}
 # Tables are data, not code to be read.
 LONG_BY_NATURE = ["src/text/unicode_tables.cpp"]
+# Files that grew past the limit and are to be split; the list may only shrink.
+TO_BE_SPLIT = {
+    "src/convert/hf_config.cpp": 850, "src/runtime/generator.cpp": 1000, "src/text/jinja_filters.cpp": 900,
+    "src/text/jinja_interpreter.cpp": 1000, "src/text/jinja_parser.cpp": 1400, "src/text/jinja_value.cpp": 1300,
+    "src/text/pattern.cpp": 850, "src/text/tokenizer_json.cpp": 900,
+}
 
 
 def files(root, folders, endings=SOURCES):
@@ -141,6 +148,7 @@ def check_sizes(root):
         limit = next(limit for pattern, limit in LINES.items() if fnmatch.fnmatch(path, pattern))
         if path.startswith("models/") and path.count("/") > 1:
             limit = 300  # a folder: mathematics of its own
+        limit = TO_BE_SPLIT.get(path, limit)
         lines = read(root, path).count("\n")
         if lines > limit:
             yield f"{path}: {lines} lines, at most {limit}"

@@ -92,7 +92,7 @@ class HfConfig {
   // Rotary embedding of a layer; unset where the layer has none (no_rope_layers, a null entry for its type).
   // Reads transformers 4's keys (rope_theta, rope_scaling, partial_rotary_factor, rotary_pct, rotary_dim,
   // rope_local_base_freq for sliding layers) and 5's (rope_parameters, flat or by layer type). A config that
-  // says nothing at all means theta 10000, as early Llama ones did. rotary_dim is a share of head_dim().
+  // says nothing at all means theta 10000, as the earliest ones did. rotary_dim is a share of head_dim().
   // Error for a kind that RopeSpec can not express: read rope_parameters() then.
   std::optional<RopeSpec> rope(int layer = 0, float default_theta = 10000) const;
   // The same under an entry of rope_parameters by name ("main", "compress").

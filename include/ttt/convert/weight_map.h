@@ -66,7 +66,7 @@ class WeightMap {
   WeightMap& strip(std::string_view prefix);
   // {layer} on the checkpoint's side: "h.{i}", "blk.{i}". Default "layers.{i}".
   WeightMap& layers(std::string_view prefix);
-  // The last two axes of the tensors that match change places: GPT-2's Conv1D keeps [in, out]. Tensors with
+  // The last two axes of the tensors that match change places: transformers' Conv1D keeps [in, out]. Tensors with
   // one axis stay.
   WeightMap& transpose(std::string_view pattern);
 
@@ -115,7 +115,7 @@ class WeightMap {
   std::unique_ptr<std::vector<Operation>> operations_;
 };
 
-// The names that most Hugging Face decoders share, after transformers' llama layout: [model.]embed_tokens,
+// The names that most Hugging Face decoders share, after transformers' usual layout: [model.]embed_tokens,
 // layers.{i}.self_attn.q_proj, ..., norm, lm_head; query/key norms, dense MLPs. Rotary tables are ignored, an
 // lm_head beside tied embeddings is surplus.
 WeightMap hf_decoder_names();
