@@ -7,7 +7,10 @@ namespace {
 
 void empty_section(benchmark::State& state) {
   ttt::cpu::ThreadPool pool(static_cast<int>(state.range(0)));
-  for (auto _ : state) pool.run([](int thread) { benchmark::DoNotOptimize(thread); });
+  for (auto _ : state) {
+    pool.parallel_for(state.range(0), 1,
+                      [](std::int64_t begin, std::int64_t, int) { benchmark::DoNotOptimize(begin); });
+  }
 }
 BENCHMARK(empty_section)->Arg(1)->Arg(2)->Arg(ttt::cpu::usable_threads())->UseRealTime();
 

@@ -27,8 +27,9 @@ class Arena {
   std::size_t peak_bytes() const { return peak_.load(std::memory_order_relaxed); }
 
  private:
-  // Four classes per power of two from 128 bytes to 64 MB; what is larger goes back to the system at once.
-  static constexpr int smallest_log2 = 7, largest_log2 = 26;
+  // Four classes per power of two from 256 bytes to 64 MB, each a multiple of the alignment; what is larger
+  // goes back to the system at once.
+  static constexpr int smallest_log2 = 8, largest_log2 = 26;
   static constexpr std::size_t classes = (largest_log2 - smallest_log2) * 4 + 1;
   static std::size_t class_of(std::size_t bytes, std::size_t& rounded);
 

@@ -52,7 +52,8 @@ double cgroup_quota() {
     if (colon == std::string::npos) continue;
     const std::string controllers = line.substr(0, colon);
     std::string path = line.substr(colon + 1);
-    if (path.find("..") != std::string::npos) continue;  // mounted from outside: not ours to read
+    if (!path.starts_with('/') || path.find("..") != std::string::npos)
+      continue;  // mounted from outside: not ours to read
     const std::string root =
         controllers.find("cpu") != std::string::npos ? "/sys/fs/cgroup/cpu" : "/sys/fs/cgroup";
     for (; path.size() > 1; path.resize(path.rfind('/'))) quota = std::min(quota, quota_of(root + path));
@@ -85,22 +86,37 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::dispatch(Section section, void* context) {
-  section_ = section;
+namespace {
+constexpr std::uint64_t open_bit = std::uint64_t{1} << 31;
+}
+
+void ThreadPool::dispatch(Section function, void* context) {
+  section_ = function;
   context_ = context;
-  running_.store(size_ - 1, std::memory_order_relaxed);
+  const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  gate_.store(std::uint64_t{epoch} << 32 | open_bit, std::memory_order_release);
   // A worker raises sleepers_ before it looks at the epoch for the last time, so one of the two sees the
   // other.
-  epoch_.fetch_add(1, std::memory_order_seq_cst);
+  epoch_.store(epoch, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) > 0) epoch_.notify_all();
-  section(context, 0);
-  for (int turns = 0; running_.load(std::memory_order_acquire) != 0; ++turns) {
+  function(context, 0);
+  gate_.fetch_and(~open_bit, std::memory_order_acq_rel);
+  for (int turns = 0; (gate_.load(std::memory_order_acquire) & (open_bit - 1)) != 0; ++turns) {
     if (turns < 4096) {
       relax();
     } else {
       std::this_thread::yield();
     }
   }
+}
+
+bool ThreadPool::enter(std::uint32_t epoch) {
+  std::uint64_t gate = gate_.load(std::memory_order_acquire);
+  while (gate >> 32 == epoch && (gate & open_bit) != 0) {
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel, std::memory_order_acquire))
+      return true;
+  }
+  return false;
 }
 
 void ThreadPool::work(int thread) {
@@ -120,9 +136,10 @@ void ThreadPool::work(int thread) {
       }
     }
     seen = now;
-    if (stop_) return;
+    if (stop_.load(std::memory_order_acquire)) return;
+    if (!enter(now)) continue;  // too late: the others have done it
     section_(context_, thread);
-    running_.fetch_sub(1, std::memory_order_release);
+    gate_.fetch_sub(1, std::memory_order_release);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -21,18 +22,6 @@ class ThreadPool {
 
   int size() const { return size_; }
 
-  // f(thread) on every thread, 0 being the caller's. f must not throw. Not reentrant: inside a section it
-  // runs on one thread.
-  template <class F>
-  void run(F&& f) {
-    if (size_ == 1) {
-      f(0);
-      return;
-    }
-    dispatch([](void* context, int thread) { (*static_cast<std::remove_reference_t<F>*>(context))(thread); },
-             &f);
-  }
-
   // f(begin, end, thread) over [0, count) in pieces of `grain`, handed out as threads become free. Which
   // thread runs a piece may not change its result.
   template <class F>
@@ -42,29 +31,39 @@ class ThreadPool {
       f(std::int64_t{0}, count, 0);
       return;
     }
+    const std::lock_guard lock(mutex_);
     next_.store(0, std::memory_order_relaxed);
-    run([&](int thread) {
+    const auto pieces = [&](int thread) {
       for (;;) {
         const std::int64_t begin = next_.fetch_add(grain, std::memory_order_relaxed);
         if (begin >= count) return;
         f(begin, begin + grain < count ? begin + grain : count, thread);
       }
-    });
+    };
+    section(pieces);
   }
 
  private:
   using Section = void (*)(void*, int);
+  template <class F>
+  void section(F& f) {
+    dispatch([](void* context, int thread) { (*static_cast<F*>(context))(thread); },
+             const_cast<void*>(static_cast<const void*>(&f)));
+  }
   void dispatch(Section, void* context);
+  bool enter(std::uint32_t epoch);
   void work(int thread);
 
   int size_;
+  std::mutex mutex_;  // one section at a time: weights may be packed on one thread while another computes
   std::vector<std::thread> workers_;
   Section section_ = nullptr;
   void* context_ = nullptr;
-  bool stop_ = false;
+  std::atomic<bool> stop_{false};
   alignas(64) std::atomic<std::uint32_t> epoch_{0};
   alignas(64) std::atomic<int> sleepers_{0};
-  alignas(64) std::atomic<int> running_{0};
+  // The section's epoch (upper half), whether workers may still enter (bit 31), how many are inside.
+  alignas(64) std::atomic<std::uint64_t> gate_{0};
   alignas(64) std::atomic<std::int64_t> next_{0};
 };
 

@@ -108,6 +108,22 @@ TEST(CpuDevice, AdoptsRowsWithoutCopying) {
   EXPECT_EQ(to_host(ops::embedding(ids, table, DataType::f32)), expected);
 }
 
+// Weights are materialised on whatever thread needs them first.
+TEST(CpuDevice, PacksOnSeveralThreadsAtATime) {
+  const auto d = device(isas().back(), 2);
+  std::vector<LazyWeight> weights;
+  for (unsigned i = 0; i < 16; ++i) weights.push_back(random_weight(*d, 200, 100, DataType::bfp8_b, i));
+  std::thread other([&] {
+    for (std::size_t i = 0; i < weights.size(); i += 2) weights[i].get();
+  });
+  for (std::size_t i = 1; i < weights.size(); i += 2) weights[i].get();
+  other.join();
+  for (unsigned i = 0; i < 16; ++i) {
+    EXPECT_TRUE(same_bits(to_host(weights[i].get()),
+                          to_host(random_weight(*d, 200, 100, DataType::bfp8_b, i).get())));
+  }
+}
+
 // Each device has its own threads and memory: two may work at the same time.
 TEST(CpuDevice, TwoDevicesWorkAtTheSameTime) {
   const auto work = [](unsigned seed) {
