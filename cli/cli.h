@@ -131,6 +131,7 @@ class Interrupt {
   Interrupt& operator=(const Interrupt&) = delete;
   ~Interrupt();
   static void reset();
+  static bool pending();  // since the last reset()
 
  private:
   std::jthread watcher_;

@@ -187,7 +187,12 @@ void chat(Session& session) {
   LineReader reader;
   std::string line;
   std::optional<ttt::GenerationResult> last;
-  while (reader.read("> ", line)) {
+  for (;;) {
+    if (!reader.read("> ", line)) {
+      if (!Interrupt::pending()) break;
+      std::fputs("\n(Ctrl-C again or /exit quits)\n", stderr);
+      continue;
+    }
     Interrupt::reset();
     if (line.empty()) continue;
     if (line.front() == '/' && !session.raw()) {

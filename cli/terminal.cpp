@@ -79,6 +79,7 @@ Interrupt::~Interrupt() {
 }
 
 void Interrupt::reset() { interrupts = 0; }
+bool Interrupt::pending() { return interrupts > 0; }
 
 // ---------------------------------------------------------------- lines
 
@@ -94,7 +95,9 @@ bool LineReader::read(const std::string& prompt, std::string& line) {
   }
 #endif
   if (is_terminal(stdin)) std::cout << prompt << std::flush;
-  return static_cast<bool>(std::getline(std::cin, line));
+  if (std::getline(std::cin, line)) return true;
+  if (Interrupt::pending()) std::cin.clear(), std::clearerr(stdin);  // a signal is no end of input
+  return false;
 }
 
 }  // namespace ttt_cli
