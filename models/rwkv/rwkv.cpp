@@ -48,7 +48,7 @@ class RwkvBlock final : public Block {
 
  private:
   static LayerNorm norm(const BuildContext& c, const std::string& part) {
-    return {c.weight(part), c.weight(part + ".bias"), c.spec.norm.eps, c.target, c.home};
+    return LayerNorm(c.weight(part), c.weight(part + ".bias"), c.spec.norm.eps, c.target, c.home);
   }
   static Linear linear(const BuildContext& c, const char* part, Activation act,
                        std::optional<DataType> out = {}) {

@@ -87,7 +87,7 @@ class HybridBlock final : public Block {
 
  private:
   static RmsNorm norm(const BuildContext& c, const char* part) {
-    return {c.weight(part), c.spec.norm.eps, c.target, c.home};
+    return RmsNorm(c.weight(part), c.spec.norm.eps, c.target, c.home);
   }
 
   RmsNorm input_norm_, ffn_norm_, mamba_norm_;
@@ -169,7 +169,7 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec& m) {
   WeightMap map = hf_decoder_names();
-  map.rename("final_layernorm", "norm");
+  map.rename("final_layernorm", "norm").rename("{layer}.linear", "{layer}.linear");
   const std::string to = "{layer}.attn.", shared = "{layer}.shared_transformer.";
   for (const std::string from : {"{layer}.mamba.", "{layer}.mamba_decoder.mamba."}) {
     map.split(from + "in_proj", {to + "z", to + "x", to + "b", to + "c", to + "dt"})
