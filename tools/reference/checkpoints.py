@@ -23,10 +23,11 @@ def is_gguf(path):
 
 
 def source_sha256(path):
-    """SHA-256 of a GGUF file, or over the weight files of a folder, one after the other in the order of their names."""
+    """SHA-256 of a GGUF file, or over the weight files of a folder, one after the other in the order of their names; a reference
+    that lies beside them is none of them."""
     files = [path]
     if os.path.isdir(path):
-        files = [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith((".safetensors", ".bin"))]
+        files = [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith((".safetensors", ".bin")) and name != "golden.safetensors"]
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as f:
