@@ -1,6 +1,7 @@
 #include "ttt/ops/ops.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <string>
 
@@ -270,8 +271,10 @@ static void check_page_row(const OpCall& call, const Tensor& page_table, std::in
   if (page_row < 0 || page_row >= page_table.dim(0)) {
     fail(call, "row " + str(page_row) + " of a page table of shape " + to_string(page_table.shape()));
   }
-  if (start < 0 || start + tokens > page_table.dim(1) * block_size) {
-    fail(call, "positions " + str(start) + " to " + str(start + tokens) + ", a row of the page table holds " +
+  if (start < 0 || start > page_table.dim(1) * block_size - tokens) {
+    const std::int64_t end =
+        start > std::numeric_limits<std::int64_t>::max() - tokens ? start : start + tokens;
+    fail(call, "positions " + str(start) + " to " + str(end) + ", a row of the page table holds " +
                    str(page_table.dim(1) * block_size));
   }
 }
@@ -606,7 +609,9 @@ Tensor pad(const Tensor& x, int axis, std::int64_t before, std::int64_t after, f
   if (before < 0 || after < 0) fail(call, str(before) + " elements before and " + str(after) + " after");
   call.attributes = AxisAttributes{.axis = at, .begin = before, .end = after, .value = value};
   Shape out = x.shape();
-  out[at] += before + after;
+  if (__builtin_add_overflow(out[at], before, &out[at]) || __builtin_add_overflow(out[at], after, &out[at])) {
+    fail(call, str(before) + " elements before and " + str(after) + " after");
+  }
   call.output_specs[0] = spec(out, x.dtype());
   return finish(call);
 }
@@ -639,7 +644,7 @@ Tensor repeat(const Tensor& x, int axis, std::int64_t count) {
   if (count == 1) return x;
   call.attributes = AxisAttributes{.axis = at, .count = count};
   Shape out = x.shape();
-  out[at] *= count;
+  if (__builtin_mul_overflow(out[at], count, &out[at])) fail(call, str(count) + " copies");
   out.elements();  // refuses an overflow
   call.output_specs[0] = spec(out, x.dtype());
   return finish(call);

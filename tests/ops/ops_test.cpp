@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "ops/reference_backend.h"
@@ -195,6 +196,7 @@ TEST_F(Ops, PagedAttention) {
   EXPECT_EQ(chunked(5, 2), "no error");
   EXPECT_EQ(chunked(6, 2), head + "positions 6 to 9, a row of the page table holds 8");
   EXPECT_EQ(chunked(-1, 2), head + "positions -1 to 2, a row of the page table holds 8");
+  EXPECT_NE(chunked(std::numeric_limits<std::int64_t>::max(), 2), "no error");
   EXPECT_EQ(chunked(0, 3), head + "row 3 of a page table of shape [3, 2]");
   const std::string decode = "[paged_scaled_dot_product_attention_decode] ";
   EXPECT_EQ(message([&] { ops::paged_scaled_dot_product_attention_decode(d, cache, cache, pages, i({2})); }),
@@ -280,10 +282,16 @@ TEST_F(Ops, Shapes) {
             }),
             "[permute] 1 axes for the shape [2, 3]");
   EXPECT_EQ(message([&] { ops::repeat(f({2, 3}), 0, 0); }), "[repeat] 0 copies");
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   EXPECT_EQ(message([&] {
-              ops::repeat(f({2, 3}), 0, std::int64_t{1} << 62);
-            }).find("no error"),
-            std::string::npos);
+              ops::repeat(f({2, 3}), 0, most);
+            }),
+            "[repeat] " + std::to_string(most) + " copies");
+  EXPECT_NE(message([&] { ops::repeat(f({2, 3}), 0, most / 2); }), "no error");
+  EXPECT_EQ(message([&] {
+              ops::pad(f({2, 3}), 1, 1, most);
+            }),
+            "[pad] 1 elements before and " + std::to_string(most) + " after");
 }
 
 TEST_F(Ops, WhatNeedsNoWorkReturnsItsOperand) {
