@@ -38,7 +38,8 @@ class Sequence {
     return flat(f32(x.narrow(2, first_ + t, first_ + t + 1)), shape);
   }
   Tensor load(const Shape& shape, float initial = 0) const {
-    if (!begins_) return flat(state_.narrow(0, slot_, slot_ + 1), shape);
+    // A copy: store() writes the row that a view would show.
+    if (!begins_) return mul(state_.narrow(0, slot_, slot_ + 1), 1.0f).reshape(shape);
     const std::vector<float> values(static_cast<std::size_t>(shape.elements()), initial);
     return from_host(state_.device(), values, shape, DataType::f32);
   }
