@@ -302,7 +302,15 @@ class Builder {
     if (impl_->unk && has_type(static_cast<std::size_t>(*impl_->unk), TokenType::normal) && v_.unknown_id)
       spec.types[static_cast<std::size_t>(*impl_->unk)] = TokenType::unknown;
     spec.pieces = v_.tokens;
-    // Converters write user-defined pieces as text; the model itself, which sees escaped text, has them escaped.
+    // Converters write the space marks of user-defined tokens as spaces.
+    for (std::size_t i = 0; i < n && spec.escape_whitespaces; ++i) {
+      if (!has_type(i, TokenType::user_defined)) continue;
+      std::string& piece = spec.pieces[i];
+      for (std::size_t at = piece.find(' '); at != piece.npos; at = piece.find(' ', at))
+        piece.replace(at, 1, "\xE2\x96\x81");
+    }
+    // Converters write user-defined pieces as text; the model itself, which sees escaped text, has them
+    // escaped.
     for (std::size_t i = 0; spec.escape_whitespaces && i < n; ++i) {
       if (has_type(i, TokenType::user_defined)) spec.pieces[i] = escape_spaces(spec.pieces[i]);
     }
