@@ -7,17 +7,16 @@
 
 namespace ttt::models {
 
-static Mamba2Spec mamba2(const HfConfig& c) {
-  Mamba2Spec s{
-      .heads = c.get<int>("mamba_n_heads"),
-      .head_dim = c.get_or("mamba_expand", 2) * c.get<int>("hidden_size") / c.get<int>("mamba_n_heads"),
-      .state = c.get<int>("mamba_d_state"),
-      .groups = c.get_or("mamba_n_groups", 1),
-      .conv_kernel = c.get_or("mamba_d_conv", 4),
-      .bias = c.get_or("mamba_proj_bias", false),
-      .conv_bias = c.get_or("mamba_conv_bias", true),
-      .act = c.act(),
-      .norm_eps = c.norm_eps()};
+static SsdSpec mamba2(const HfConfig& c) {
+  SsdSpec s{.heads = c.get<int>("mamba_n_heads"),
+            .head_dim = c.get_or("mamba_expand", 2) * c.get<int>("hidden_size") / c.get<int>("mamba_n_heads"),
+            .state = c.get<int>("mamba_d_state"),
+            .groups = c.get_or("mamba_n_groups", 1),
+            .conv_kernel = c.get_or("mamba_d_conv", 4),
+            .bias = c.get_or("mamba_proj_bias", false),
+            .conv_bias = c.get_or("mamba_conv_bias", true),
+            .act = c.act(),
+            .norm_eps = c.norm_eps()};
   if (const auto limit = c.find<std::vector<float>>("time_step_limit"); limit && limit->size() == 2) {
     if ((*limit)[0] > 0) s.dt_min = (*limit)[0];
     if (std::isfinite((*limit)[1])) s.dt_max = (*limit)[1];
@@ -58,21 +57,12 @@ static WeightMap weights(const ModelSpec& m) {
   const bool moe = std::holds_alternative<MoeSpec>(m.layers.front().ffn);
   const std::string shared = moe ? "{layer}.ffn.shared." : "{layer}.ffn.";
   return hf_decoder_names()
-      .split("{layer}.mamba.in_proj",
-             {"{layer}.attn.z", "{layer}.attn.x", "{layer}.attn.b", "{layer}.attn.c", "{layer}.attn.dt"})
-      .rename("{layer}.mamba.conv1d", "{layer}.attn.conv")
-      .rename("{layer}.mamba.dt_bias", "{layer}.attn.dt_bias")
-      .rename("{layer}.mamba.A_log", "{layer}.attn.a")
-      .rename("{layer}.mamba.D", "{layer}.attn.d")
-      .rename("{layer}.mamba.norm", "{layer}.attn.norm")
-      .rename("{layer}.mamba.out_proj", "{layer}.attn.o")
+      .append(hf_ssd_names({"{layer}.mamba"}))
       .rename("{layer}.block_sparse_moe.router.layer", "{layer}.ffn.router")
       .split("{layer}.block_sparse_moe.input_linear", {"{layer}.ffn.experts.gate", "{layer}.ffn.experts.up"})
       .rename("{layer}.block_sparse_moe.output_linear", "{layer}.ffn.experts.down")
       .split("{layer}.shared_mlp.input_linear", {shared + "gate", shared + "up"})
-      .rename("{layer}.shared_mlp.output_linear", shared + "down")
-      .apply("*.attn.a", unary(UnaryOp::exp))
-      .apply("*.attn.a", multiply(-1));
+      .rename("{layer}.shared_mlp.output_linear", shared + "down");
 }
 
 static const Family granite_hybrid{

@@ -11,13 +11,13 @@ static ModelSpec describe(const HfConfig& c) {
               .max_positions = 1 << 20,  // the state has one size at every length
               .norm = {.eps = c.norm_eps()},
               .tied_embeddings = c.get_or("tie_word_embeddings", true)};
-  MambaSpec mamba{.inner = c.get_or("intermediate_size", c.get_or("expand", 2) * m.dim),
-                  .state = c.get_or("state_size", 16),
-                  .dt_rank = c.get_or("time_step_rank", (m.dim + 15) / 16),
-                  .conv_kernel = c.get_or("conv_kernel", 4),
-                  .bias = c.get_or("use_bias", false),
-                  .conv_bias = c.get_or("use_conv_bias", true),
-                  .act = c.act()};
+  SelectiveSsmSpec mamba{.inner = c.get_or("intermediate_size", c.get_or("expand", 2) * m.dim),
+                         .state = c.get_or("state_size", 16),
+                         .dt_rank = c.get_or("time_step_rank", (m.dim + 15) / 16),
+                         .conv_kernel = c.get_or("conv_kernel", 4),
+                         .bias = c.get_or("use_bias", false),
+                         .conv_bias = c.get_or("use_conv_bias", true),
+                         .act = c.act()};
   if (const auto eps = c.find<float>("mixer_rms_eps"))
     mamba.ssm_norm = NormSpec{.eps = *eps, .weight = false};
   m.layers.assign(static_cast<std::size_t>(c.layers()), {.mixer = mamba, .ffn = Absent{}});

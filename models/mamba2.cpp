@@ -12,15 +12,15 @@ static ModelSpec describe(const HfConfig& c) {
               .max_positions = 1 << 20,  // the state has one size at every length
               .norm = {.eps = c.norm_eps()},
               .tied_embeddings = c.get_or("tie_word_embeddings", false)};
-  Mamba2Spec mamba{.heads = c.get<int>("num_heads"),
-                   .head_dim = c.get<int>("head_dim"),
-                   .state = c.get<int>("state_size"),
-                   .groups = c.get<int>("n_groups"),
-                   .conv_kernel = c.get_or("conv_kernel", 4),
-                   .bias = c.get_or("use_bias", false),
-                   .conv_bias = c.get_or("use_conv_bias", true),
-                   .act = c.act(),
-                   .norm_eps = m.norm.eps};
+  SsdSpec mamba{.heads = c.get<int>("num_heads"),
+                .head_dim = c.get<int>("head_dim"),
+                .state = c.get<int>("state_size"),
+                .groups = c.get<int>("n_groups"),
+                .conv_kernel = c.get_or("conv_kernel", 4),
+                .bias = c.get_or("use_bias", false),
+                .conv_bias = c.get_or("use_conv_bias", true),
+                .act = c.act(),
+                .norm_eps = m.norm.eps};
   if (const auto limit = c.find<std::vector<float>>("time_step_limit"); limit && limit->size() == 2) {
     if ((*limit)[0] > 0) mamba.dt_min = (*limit)[0];
     if (std::isfinite((*limit)[1])) mamba.dt_max = (*limit)[1];
@@ -35,19 +35,10 @@ static WeightMap weights(const ModelSpec&) {
       .rename("embeddings", "embed")
       .rename("embedding", "embed")
       .rename("{layer}.norm", "{layer}.attn_norm")
-      .split("{layer}.mixer.in_proj",
-             {"{layer}.attn.z", "{layer}.attn.x", "{layer}.attn.b", "{layer}.attn.c", "{layer}.attn.dt"})
-      .rename("{layer}.mixer.conv1d", "{layer}.attn.conv")
-      .rename("{layer}.mixer.dt_bias", "{layer}.attn.dt_bias")
-      .rename("{layer}.mixer.A_log", "{layer}.attn.a")
-      .rename("{layer}.mixer.D", "{layer}.attn.d")
-      .rename("{layer}.mixer.norm", "{layer}.attn.norm")
-      .rename("{layer}.mixer.out_proj", "{layer}.attn.o")
+      .append(hf_ssd_names({"{layer}.mixer"}))
       .rename("norm_f", "norm")
       .rename("lm_head", "lm_head")
-      .surplus("lm_head")
-      .apply("*.attn.a", unary(UnaryOp::exp))
-      .apply("*.attn.a", multiply(-1));
+      .surplus("lm_head");
 }
 
 static const Family mamba2{"mamba2",

@@ -4,7 +4,7 @@
 
 namespace ttt::models {
 
-static Mamba2Spec mamba2(const HfConfig& c) {
+static SsdSpec mamba2(const HfConfig& c) {
   return {.heads = c.get<int>("mamba_num_heads"),
           .head_dim = c.get<int>("mamba_head_dim"),
           .state = c.get<int>("ssm_state_size"),
@@ -18,8 +18,7 @@ static Mamba2Spec mamba2(const HfConfig& c) {
           .dt_min = c.get_or("time_step_min", 0.001f)};
 }
 
-static MoeSpec moe(const HfConfig& c, const MlpSpec& mlp) {
-  MlpSpec shared = mlp;
+static MoeSpec moe(const HfConfig& c, MlpSpec shared) {
   shared.hidden = c.get<int>("moe_shared_expert_intermediate_size");
   return {.experts = c.get<int>("n_routed_experts"),
           .top_k = c.get<int>("num_experts_per_tok"),
@@ -31,7 +30,7 @@ static MoeSpec moe(const HfConfig& c, const MlpSpec& mlp) {
                      .correction_bias = true,
                      .groups = c.get_or("n_group", 1),
                      .top_groups = c.get_or("topk_group", 1)},
-          .act = mlp.act,
+          .act = shared.act,
           .gated = false,
           .shared = shared};
 }
@@ -46,18 +45,16 @@ static std::vector<std::string> kinds(const HfConfig& c) {
 }
 
 static ModelSpec describe(const HfConfig& c) {
-  if (c.find<int>("moe_latent_size")) c.require("moe_latent_size", 0);
+  c.require("moe_latent_size", 0);
   ModelSpec m = decoder(c);
-  const MlpSpec mlp{.hidden = c.get<int>("intermediate_size"),
-                    .act = c.act(),
-                    .gated = false,
-                    .bias = c.get_or("mlp_bias", false)};
+  MlpSpec dense = mlp(c);
+  dense.gated = false;
   for (const std::string& kind : kinds(c)) {
     LayerSpec layer{.mixer = Absent{}, .ffn = Absent{}};
     if (kind == "moe") {
-      layer.ffn = moe(c, mlp);
+      layer.ffn = moe(c, dense);
     } else if (kind == "mlp") {
-      layer.ffn = mlp;
+      layer.ffn = dense;
     } else if (kind == "attention" || kind == "full_attention") {
       AttentionSpec attn = attention(c);
       attn.rope.reset();
@@ -73,35 +70,23 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec& m) {
   WeightMap map;
-  map.strip("backbone.").strip("model.").ignore("mtp.*");
+  map.strip("backbone.").strip("model.").append(hf_ssd_names({"{layer}.mixer"})).ignore("mtp.*");
+  map.rename("embeddings", "embed").rename("norm_f", "norm").rename("lm_head", "lm_head");
   for (std::size_t i = 0; i < m.layers.size(); ++i) {
-    const bool mixes = !std::holds_alternative<Absent>(m.layers[i].mixer);
     const std::string layer = "layers." + std::to_string(i);
-    map.rename(layer + ".norm", layer + (mixes ? ".attn_norm" : ".ffn_norm"));
+    map.rename(layer + ".norm",
+               layer + (std::holds_alternative<Absent>(m.layers[i].mixer) ? ".ffn_norm" : ".attn_norm"));
   }
-  using Names = std::initializer_list<std::pair<const char*, const char*>>;
-  for (const auto& [from, to] : Names{{"embeddings", "embed"},
-                                      {"norm_f", "norm"},
-                                      {"lm_head", "lm_head"},
-                                      {"{layer}.mixer.conv1d", "{layer}.attn.conv"},
-                                      {"{layer}.mixer.dt_bias", "{layer}.attn.dt_bias"},
-                                      {"{layer}.mixer.A_log", "{layer}.attn.a"},
-                                      {"{layer}.mixer.D", "{layer}.attn.d"},
-                                      {"{layer}.mixer.norm", "{layer}.attn.norm"},
-                                      {"{layer}.mixer.out_proj", "{layer}.attn.o"},
-                                      {"{layer}.mixer.gate", "{layer}.ffn.router"}})
-    map.rename(from, to);
-  const std::string from = "{layer}.mixer.", attn = "{layer}.attn.", ffn = "{layer}.ffn.";
-  for (const std::string part : {"q", "k", "v", "o"}) map.rename(from + part + "_proj", attn + part);
+  const std::string from = "{layer}.mixer.", ffn = "{layer}.ffn.";
+  for (const std::string part : {"q", "k", "v", "o"})
+    map.rename(from + part + "_proj", "{layer}.attn." + part);
   for (const std::string part : {"up", "down"}) {
     map.rename(from + part + "_proj", ffn + part)
         .stack(from + "experts.{e}." + part + "_proj", ffn + "experts." + part)
         .rename(from + "shared_experts." + part + "_proj", ffn + "shared." + part);
   }
-  return map.rename(from + "gate.e_score_correction_bias", ffn + "router.correction_bias")
-      .split(from + "in_proj", {attn + "z", attn + "x", attn + "b", attn + "c", attn + "dt"})
-      .apply("*.attn.a", unary(UnaryOp::exp))
-      .apply("*.attn.a", multiply(-1));
+  return map.rename(from + "gate", ffn + "router")
+      .rename(from + "gate.e_score_correction_bias", ffn + "router.correction_bias");
 }
 
 static const Family nemotron_h{
@@ -109,9 +94,8 @@ static const Family nemotron_h{
     {.architectures = {"NemotronHForCausalLM"},
      .describe = describe,
      .weights = weights,
-     .ignore = {"chunk_size", "expand", "time_step_*", "mamba_ssm_cache_dtype", "moe_shared_expert_overlap",
-                "mtp_*", "num_logits_to_keep", "num_nextn_predict_layers", "output_router_logits",
-                "rescale_prenorm_residual", "residual_in_fp32", "use_mamba_kernels", "hidden_dropout",
-                "num_hidden_layers", "mamba_proj_bias"}}};
+     .ignore = {"chunk_size", "expand", "hidden_dropout", "mamba_proj_bias", "mamba_ssm_cache_dtype", "mtp_*",
+                "num_*_layers", "num_logits_to_keep", "output_router_logits", "moe_shared_expert_overlap",
+                "res*_residual", "residual_in_fp32", "time_step_*", "use_mamba_kernels"}}};
 
 }  // namespace ttt::models

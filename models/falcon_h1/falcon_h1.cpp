@@ -23,18 +23,18 @@ class SideBySide final : public Mixer {
   std::unique_ptr<Mixer> attention_, mamba_;
 };
 
-static Mamba2Spec mamba2(const HfConfig& c) {
+static SsdSpec mamba2(const HfConfig& c) {
   const bool norm = c.get_or("mamba_rms_norm", false), before = c.get_or("mamba_norm_before_gate", true);
-  Mamba2Spec s{.heads = c.get<int>("mamba_n_heads"),
-               .state = c.get<int>("mamba_d_state"),
-               .groups = c.get_or("mamba_n_groups", 1),
-               .conv_kernel = c.get_or("mamba_d_conv", 4),
-               .conv_bias = c.get_or("mamba_conv_bias", true),
-               .act = c.act(),
-               .norm = !norm    ? SsmNorm::none
-                       : before ? SsmNorm::before_gate
-                                : SsmNorm::after_gate,
-               .norm_eps = c.norm_eps()};
+  SsdSpec s{.heads = c.get<int>("mamba_n_heads"),
+            .state = c.get<int>("mamba_d_state"),
+            .groups = c.get_or("mamba_n_groups", 1),
+            .conv_kernel = c.get_or("mamba_d_conv", 4),
+            .conv_bias = c.get_or("mamba_conv_bias", true),
+            .act = c.act(),
+            .norm = !norm    ? SsmNorm::none
+                    : before ? SsmNorm::before_gate
+                             : SsmNorm::after_gate,
+            .norm_eps = c.norm_eps()};
   s.head_dim = c.get_or("mamba_d_ssm", c.get_or("mamba_expand", 2) * c.get<int>("hidden_size")) / s.heads;
   if (const auto limit = c.find<std::vector<float>>("time_step_limit"); limit && limit->size() == 2) {
     if ((*limit)[0] > 0) s.dt_min = (*limit)[0];
@@ -88,18 +88,9 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec& m) {
   WeightMap map = hf_decoder_names();
-  const std::string mamba = "{layer}.attn.mamba.";
   map.rename("final_layernorm", "norm")
       .rename("{layer}.pre_ff_layernorm", "{layer}.ffn_norm")
-      .split("{layer}.mamba.in_proj", {mamba + "z", mamba + "x", mamba + "b", mamba + "c", mamba + "dt"})
-      .rename("{layer}.mamba.conv1d", mamba + "conv")
-      .rename("{layer}.mamba.dt_bias", mamba + "dt_bias")
-      .rename("{layer}.mamba.A_log", mamba + "a")
-      .rename("{layer}.mamba.D", mamba + "d")
-      .rename("{layer}.mamba.norm", mamba + "norm")
-      .rename("{layer}.mamba.out_proj", mamba + "o")
-      .apply("*.mamba.a", unary(UnaryOp::exp))
-      .apply("*.mamba.a", multiply(-1));
+      .append(hf_ssd_names({"{layer}.mamba"}, "{layer}.attn.mamba"));
   for (const std::string part : {"q", "k", "v", "o"})
     map.rename("{layer}.self_attn." + part + "_proj", "{layer}.attn.attention." + part);
   for (const std::string part : {"gate", "up", "down"})

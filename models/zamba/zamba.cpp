@@ -11,7 +11,7 @@
 
 namespace ttt::models {
 
-// Mamba (ttt/modules/mamba.h) where dt, b and c of each head come from its own channels only.
+// Mamba (ttt/modules/state_space.h) where dt, b and c of each head come from its own channels only.
 class HeadwiseMamba final : public Mixer {
  public:
   HeadwiseMamba(const BuildContext& c, const HfConfig& p)

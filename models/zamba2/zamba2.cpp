@@ -97,16 +97,16 @@ class HybridBlock final : public Block {
   Linear linear_;
 };
 
-static Mamba2Spec mamba2(const HfConfig& c) {
+static SsdSpec mamba2(const HfConfig& c) {
   c.require("add_bias_linear", false);
-  Mamba2Spec s{.heads = c.get<int>("n_mamba_heads"),
-               .state = c.get<int>("mamba_d_state"),
-               .groups = c.get_or("mamba_ngroups", 1),
-               .conv_kernel = c.get_or("mamba_d_conv", 4),
-               .norm_eps = 1e-5f,
-               // The reference bounds the step while it reads a prompt and not while it writes; here a
-               // token's result does not depend on that, and the bound holds.
-               .dt_min = c.get_or("time_step_min", 0.001f)};
+  SsdSpec s{.heads = c.get<int>("n_mamba_heads"),
+            .state = c.get<int>("mamba_d_state"),
+            .groups = c.get_or("mamba_ngroups", 1),
+            .conv_kernel = c.get_or("mamba_d_conv", 4),
+            .norm_eps = 1e-5f,
+            // The reference bounds the step while it reads a prompt and not while it writes; here a
+            // token's result does not depend on that, and the bound holds.
+            .dt_min = c.get_or("time_step_min", 0.001f)};
   s.head_dim = c.get_or("mamba_expand", 2) * c.get<int>("hidden_size") / s.heads;
   return s;
 }
@@ -170,23 +170,13 @@ static ModelSpec describe(const HfConfig& c) {
 static WeightMap weights(const ModelSpec& m) {
   WeightMap map = hf_decoder_names();
   map.rename("final_layernorm", "norm").rename("{layer}.linear", "{layer}.linear");
-  const std::string to = "{layer}.attn.", shared = "{layer}.shared_transformer.";
-  for (const std::string from : {"{layer}.mamba.", "{layer}.mamba_decoder.mamba."}) {
-    map.split(from + "in_proj", {to + "z", to + "x", to + "b", to + "c", to + "dt"})
-        .rename(from + "conv1d", to + "conv")
-        .rename(from + "dt_bias", to + "dt_bias")
-        .rename(from + "A_log", to + "a")
-        .rename(from + "D", to + "d")
-        .rename(from + "norm", to + "norm")
-        .rename(from + "out_proj", to + "o");
-  }
+  const std::string shared = "{layer}.shared_transformer.";
+  map.append(hf_ssd_names({"{layer}.mamba", "{layer}.mamba_decoder.mamba"}));
   map.rename("{layer}.mamba_decoder.input_layernorm", "{layer}.attn_norm")
       .rename(shared + "input_layernorm", "{layer}.attention_norm")
       .rename(shared + "pre_ff_layernorm", "{layer}.ffn_norm")
       .split(shared + "feed_forward.gate_up_proj", {"{layer}.ffn.gate", "{layer}.ffn.up"})
-      .rename(shared + "feed_forward.down_proj", "{layer}.ffn.down")
-      .apply("*.attn.a", unary(UnaryOp::exp))
-      .apply("*.attn.a", multiply(-1));
+      .rename(shared + "feed_forward.down_proj", "{layer}.ffn.down");
   for (const std::string part : {"q", "k", "v", "o"})
     map.rename(shared + "self_attn." + part + "_proj", "{layer}.attention." + part);
 

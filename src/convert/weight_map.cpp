@@ -511,6 +511,23 @@ WeightMap hf_moe_names() {
   return map;
 }
 
+WeightMap hf_ssd_names(std::initializer_list<std::string_view> modules, std::string_view slots) {
+  const std::string to = std::string(slots) + ".";
+  WeightMap map;
+  for (const std::string_view module : modules) {
+    const std::string from = std::string(module) + ".";
+    map.split(from + "in_proj", {to + "z", to + "x", to + "b", to + "c", to + "dt"});
+    for (const auto& [tensor, slot] : {std::pair{"conv1d", "conv"},
+                                       {"dt_bias", "dt_bias"},
+                                       {"A_log", "a"},
+                                       {"D", "d"},
+                                       {"norm", "norm"},
+                                       {"out_proj", "o"}})
+      map.rename(from + tensor, to + slot);
+  }
+  return map.apply(to + "a", unary(UnaryOp::exp)).apply(to + "a", multiply(-1));
+}
+
 WeightMap gguf_decoder_names() {
   WeightMap map;
   map.layers("blk.{i}")

@@ -1,8 +1,8 @@
 #include "model/recurrent.h"
 
 #include "ttt/modules/gated_delta_net.h"
-#include "ttt/modules/mamba.h"
 #include "ttt/modules/short_conv.h"
+#include "ttt/modules/state_space.h"
 
 namespace ttt::inline v2 {
 
@@ -35,8 +35,8 @@ void check_state(std::int64_t elements, const std::string& where) {
   positive(elements, "elements of a sequence's state", where, std::int64_t{1} << 32);
 }
 
-std::int64_t inner_of(const Mamba2Spec& s) { return std::int64_t{s.heads} * s.head_dim; }
-std::int64_t conv_of(const Mamba2Spec& s) { return inner_of(s) + 2 * std::int64_t{s.groups} * s.state; }
+std::int64_t inner_of(const SsdSpec& s) { return std::int64_t{s.heads} * s.head_dim; }
+std::int64_t conv_of(const SsdSpec& s) { return inner_of(s) + 2 * std::int64_t{s.groups} * s.state; }
 std::int64_t keys_of(const GatedDeltaNetSpec& s) { return std::int64_t{s.key_heads} * s.key_dim; }
 std::int64_t values_of(const GatedDeltaNetSpec& s) { return std::int64_t{s.heads} * s.value_dim; }
 
@@ -62,10 +62,10 @@ std::vector<StateSlot> slots_of(const CustomSpec& s, std::int64_t) { return s.st
 std::vector<StateSlot> slots_of(const ShortConvSpec& s, std::int64_t dim) {
   return {{"conv", (s.kernel - 1) * dim}};
 }
-std::vector<StateSlot> slots_of(const MambaSpec& s, std::int64_t) {
+std::vector<StateSlot> slots_of(const SelectiveSsmSpec& s, std::int64_t) {
   return {{"conv", std::int64_t{s.conv_kernel - 1} * s.inner}, {"scan", std::int64_t{s.inner} * s.state}};
 }
-std::vector<StateSlot> slots_of(const Mamba2Spec& s, std::int64_t) {
+std::vector<StateSlot> slots_of(const SsdSpec& s, std::int64_t) {
   return {{"conv", (s.conv_kernel - 1) * conv_of(s)}, {"scan", inner_of(s) * s.state}};
 }
 std::vector<StateSlot> slots_of(const GatedDeltaNetSpec& s, std::int64_t) {
@@ -117,7 +117,7 @@ std::unique_ptr<Mixer> recurrent_mixer(const ShortConvSpec&, const ModuleName& n
 
 // --- state spaces ---
 
-std::vector<WeightSlot> recurrent_slots(const MambaSpec& s, std::int64_t dim) {
+std::vector<WeightSlot> recurrent_slots(const SelectiveSsmSpec& s, std::int64_t dim) {
   std::vector<WeightSlot> slots;
   for (const char* part : {"x", "z"}) {
     slots.push_back(matrix(part, s.inner, dim));
@@ -142,7 +142,7 @@ std::vector<WeightSlot> recurrent_slots(const MambaSpec& s, std::int64_t dim) {
   return slots;
 }
 
-void check_recurrent(const MambaSpec& s, const std::string& where) {
+void check_recurrent(const SelectiveSsmSpec& s, const std::string& where) {
   positive(s.inner, "inner", where);
   positive(s.state, "state", where);
   positive(s.dt_rank, "dt_rank", where);
@@ -150,32 +150,32 @@ void check_recurrent(const MambaSpec& s, const std::string& where) {
   check_state(std::int64_t{s.inner} * s.state, where);
 }
 
-std::unique_ptr<Mixer> recurrent_mixer(const MambaSpec& spec, const ModuleName& name, const PartWeight& w,
-                                       const Target& target, const Home& home) {
-  return make<Mamba>(MambaConfig{.spec = spec,
-                                 .x = w("x"),
-                                 .z = w("z"),
-                                 .conv = w("conv"),
-                                 .dt_in = w("dt_in"),
-                                 .b = w("b"),
-                                 .c = w("c"),
-                                 .dt = w("dt"),
-                                 .dt_bias = w("dt.bias"),
-                                 .a = w("a"),
-                                 .d = w("d"),
-                                 .o = w("o"),
-                                 .x_bias = w("x.bias"),
-                                 .z_bias = w("z.bias"),
-                                 .o_bias = w("o.bias"),
-                                 .conv_bias = w("conv.bias"),
-                                 .dt_norm = w("dt_norm"),
-                                 .b_norm = w("b_norm"),
-                                 .c_norm = w("c_norm"),
-                                 .name = name},
-                     target, home);
+std::unique_ptr<Mixer> recurrent_mixer(const SelectiveSsmSpec& spec, const ModuleName& name,
+                                       const PartWeight& w, const Target& target, const Home& home) {
+  return make<SelectiveSsm>(SelectiveSsmConfig{.spec = spec,
+                                               .x = w("x"),
+                                               .z = w("z"),
+                                               .conv = w("conv"),
+                                               .dt_in = w("dt_in"),
+                                               .b = w("b"),
+                                               .c = w("c"),
+                                               .dt = w("dt"),
+                                               .dt_bias = w("dt.bias"),
+                                               .a = w("a"),
+                                               .d = w("d"),
+                                               .o = w("o"),
+                                               .x_bias = w("x.bias"),
+                                               .z_bias = w("z.bias"),
+                                               .o_bias = w("o.bias"),
+                                               .conv_bias = w("conv.bias"),
+                                               .dt_norm = w("dt_norm"),
+                                               .b_norm = w("b_norm"),
+                                               .c_norm = w("c_norm"),
+                                               .name = name},
+                            target, home);
 }
 
-std::vector<WeightSlot> recurrent_slots(const Mamba2Spec& s, std::int64_t dim) {
+std::vector<WeightSlot> recurrent_slots(const SsdSpec& s, std::int64_t dim) {
   const std::int64_t inner = inner_of(s), bc = std::int64_t{s.groups} * s.state;
   std::vector<WeightSlot> slots;
   for (const auto& [part, rows] :
@@ -192,7 +192,7 @@ std::vector<WeightSlot> recurrent_slots(const Mamba2Spec& s, std::int64_t dim) {
   return slots;
 }
 
-void check_recurrent(const Mamba2Spec& s, const std::string& where) {
+void check_recurrent(const SsdSpec& s, const std::string& where) {
   positive(s.heads, "heads", where, 1 << 16);
   positive(s.head_dim, "head_dim", where, 1 << 16);
   positive(s.state, "state", where, 1 << 16);
@@ -206,29 +206,29 @@ void check_recurrent(const Mamba2Spec& s, const std::string& where) {
     throw Error("dt_min is above dt_max", where, "check the config");
 }
 
-std::unique_ptr<Mixer> recurrent_mixer(const Mamba2Spec& spec, const ModuleName& name, const PartWeight& w,
+std::unique_ptr<Mixer> recurrent_mixer(const SsdSpec& spec, const ModuleName& name, const PartWeight& w,
                                        const Target& target, const Home& home) {
-  return make<Mamba2>(Mamba2Config{.spec = spec,
-                                   .z = w("z"),
-                                   .x = w("x"),
-                                   .b = w("b"),
-                                   .c = w("c"),
-                                   .dt = w("dt"),
-                                   .conv = w("conv"),
-                                   .dt_bias = w("dt_bias"),
-                                   .a = w("a"),
-                                   .d = w("d"),
-                                   .norm = w("norm"),
-                                   .o = w("o"),
-                                   .z_bias = w("z.bias"),
-                                   .x_bias = w("x.bias"),
-                                   .b_bias = w("b.bias"),
-                                   .c_bias = w("c.bias"),
-                                   .o_bias = w("o.bias"),
-                                   .conv_bias = w("conv.bias"),
-                                   .step_bias = w("dt.bias"),
-                                   .name = name},
-                      target, home);
+  return make<Ssd>(SsdConfig{.spec = spec,
+                             .z = w("z"),
+                             .x = w("x"),
+                             .b = w("b"),
+                             .c = w("c"),
+                             .dt = w("dt"),
+                             .conv = w("conv"),
+                             .dt_bias = w("dt_bias"),
+                             .a = w("a"),
+                             .d = w("d"),
+                             .norm = w("norm"),
+                             .o = w("o"),
+                             .z_bias = w("z.bias"),
+                             .x_bias = w("x.bias"),
+                             .b_bias = w("b.bias"),
+                             .c_bias = w("c.bias"),
+                             .o_bias = w("o.bias"),
+                             .conv_bias = w("conv.bias"),
+                             .step_bias = w("dt.bias"),
+                             .name = name},
+                   target, home);
 }
 
 // --- delta rule ---

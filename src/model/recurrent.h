@@ -14,27 +14,27 @@
 namespace ttt::inline v2 {
 
 template <class T>
-concept RecurrentSpec = std::same_as<T, ShortConvSpec> || std::same_as<T, MambaSpec> ||
-                        std::same_as<T, Mamba2Spec> || std::same_as<T, GatedDeltaNetSpec>;
+concept RecurrentSpec = std::same_as<T, ShortConvSpec> || std::same_as<T, SelectiveSsmSpec> ||
+                        std::same_as<T, SsdSpec> || std::same_as<T, GatedDeltaNetSpec>;
 
 // Names are relative to the module.
 std::vector<WeightSlot> recurrent_slots(const ShortConvSpec&, std::int64_t dim);
-std::vector<WeightSlot> recurrent_slots(const MambaSpec&, std::int64_t dim);
-std::vector<WeightSlot> recurrent_slots(const Mamba2Spec&, std::int64_t dim);
+std::vector<WeightSlot> recurrent_slots(const SelectiveSsmSpec&, std::int64_t dim);
+std::vector<WeightSlot> recurrent_slots(const SsdSpec&, std::int64_t dim);
 std::vector<WeightSlot> recurrent_slots(const GatedDeltaNetSpec&, std::int64_t dim);
 
 // Error names the field.
 void check_recurrent(const ShortConvSpec&, const std::string& where);
-void check_recurrent(const MambaSpec&, const std::string& where);
-void check_recurrent(const Mamba2Spec&, const std::string& where);
+void check_recurrent(const SelectiveSsmSpec&, const std::string& where);
+void check_recurrent(const SsdSpec&, const std::string& where);
 void check_recurrent(const GatedDeltaNetSpec&, const std::string& where);
 
 using PartWeight = std::function<LazyWeight(const char* part)>;
 std::unique_ptr<Mixer> recurrent_mixer(const ShortConvSpec&, const ModuleName&, const PartWeight&,
                                        const Target&, const Home&);
-std::unique_ptr<Mixer> recurrent_mixer(const MambaSpec&, const ModuleName&, const PartWeight&, const Target&,
-                                       const Home&);
-std::unique_ptr<Mixer> recurrent_mixer(const Mamba2Spec&, const ModuleName&, const PartWeight&, const Target&,
+std::unique_ptr<Mixer> recurrent_mixer(const SelectiveSsmSpec&, const ModuleName&, const PartWeight&,
+                                       const Target&, const Home&);
+std::unique_ptr<Mixer> recurrent_mixer(const SsdSpec&, const ModuleName&, const PartWeight&, const Target&,
                                        const Home&);
 std::unique_ptr<Mixer> recurrent_mixer(const GatedDeltaNetSpec&, const ModuleName&, const PartWeight&,
                                        const Target&, const Home&);

@@ -156,12 +156,12 @@ void fields(ShortConvSpec& s, F&& f) {
   f("kernel", s.kernel), f("bias", s.bias);
 }
 template <class F>
-void fields(MambaSpec& s, F&& f) {
+void fields(SelectiveSsmSpec& s, F&& f) {
   f("inner", s.inner), f("state", s.state), f("dt_rank", s.dt_rank), f("conv_kernel", s.conv_kernel),
       f("bias", s.bias), f("conv_bias", s.conv_bias), f("act", s.act), f("ssm_norm", s.ssm_norm);
 }
 template <class F>
-void fields(Mamba2Spec& s, F&& f) {
+void fields(SsdSpec& s, F&& f) {
   f("heads", s.heads), f("head_dim", s.head_dim), f("state", s.state), f("groups", s.groups),
       f("conv_kernel", s.conv_kernel), f("bias", s.bias), f("conv_bias", s.conv_bias), f("act", s.act);
   f("norm", s.norm), f("norm_eps", s.norm_eps), f("dt_min", s.dt_min), f("dt_max", s.dt_max);
@@ -233,12 +233,12 @@ constexpr const char* kind_name<ShortConvSpec>() {
   return "short_conv";
 }
 template <>
-constexpr const char* kind_name<MambaSpec>() {
-  return "mamba";
+constexpr const char* kind_name<SelectiveSsmSpec>() {
+  return "selective_ssm";
 }
 template <>
-constexpr const char* kind_name<Mamba2Spec>() {
-  return "mamba2";
+constexpr const char* kind_name<SsdSpec>() {
+  return "ssd";
 }
 template <>
 constexpr const char* kind_name<GatedDeltaNetSpec>() {

@@ -66,8 +66,8 @@ class WeightMap {
   WeightMap& strip(std::string_view prefix);
   // {layer} on the checkpoint's side: "h.{i}", "blk.{i}". Default "layers.{i}".
   WeightMap& layers(std::string_view prefix);
-  // The last two axes of the tensors that match change places: transformers' Conv1D keeps [in, out]. Tensors with
-  // one axis stay.
+  // The last two axes of the tensors that match change places: transformers' Conv1D keeps [in, out]. Tensors
+  // with one axis stay.
   WeightMap& transpose(std::string_view pattern);
 
   // --- rules ---
@@ -122,6 +122,9 @@ WeightMap hf_decoder_names();
 // What mixtures of experts mostly add: mlp.gate as router, mlp.experts.{e}.gate_proj stacked,
 // shared_expert(s). For append().
 WeightMap hf_moe_names();
+// The tensors of a state-space mixer with a step per head (SsdSpec) under any of `from` ("{layer}.mixer"), to
+// the slots under `to`: a fused in_proj, conv1d, dt_bias, A_log, D, norm, out_proj. For append().
+WeightMap hf_ssd_names(std::initializer_list<std::string_view> from, std::string_view to = "{layer}.attn");
 // The names of GGUF decoders: token_embd, blk.{i}.attn_q, ..., output_norm, output; fused attn_qkv is not
 // among them (it needs its layout), stacked experts are. A missing output means tied embeddings. rope_freqs
 // is ignored: it repeats the config's scaling.

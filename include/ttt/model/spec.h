@@ -51,8 +51,8 @@ struct Absent {
   bool operator==(const Absent&) const = default;
 };
 
-using MixerSpec =
-    std::variant<AttentionSpec, CustomSpec, ShortConvSpec, MambaSpec, Mamba2Spec, GatedDeltaNetSpec, Absent>;
+using MixerSpec = std::variant<AttentionSpec, CustomSpec, ShortConvSpec, SelectiveSsmSpec, SsdSpec,
+                               GatedDeltaNetSpec, Absent>;
 using FfnSpec = std::variant<MlpSpec, MoeSpec, CustomSpec, Absent>;
 
 // f: mixer or feed-forward, n: norm before it, p: norm after it.
@@ -100,7 +100,7 @@ struct ModelSpec {
 
 // Every weight of the network, in the order of execution. Pure.
 std::vector<WeightSlot> weight_slots(const ModelSpec&);
-// Those of one mixer or feed-forward of a network of width `dim`, under `prefix` ("mamba.x"): for modules of
+// Those of one mixer or feed-forward of a network of width `dim`, under `prefix` ("ssm.x"): for modules of
 // a model's own that are made of the core's.
 std::vector<WeightSlot> weight_slots(const MixerSpec&, int dim, std::string_view prefix);
 std::vector<WeightSlot> weight_slots(const FfnSpec&, int dim, std::string_view prefix);
@@ -114,7 +114,7 @@ void validate(const ModelSpec&);
 // field.
 std::string to_json(const ModelSpec&, int indent = 2);
 ModelSpec parse_spec(std::string_view json);
-// One part alone, {"mamba2": {..}}: what a custom module is made of, in its parameters.
+// One part alone, {"ssd": {..}}: what a custom module is made of, in its parameters.
 std::string to_json(const MixerSpec&);
 std::string to_json(const FfnSpec&);
 MixerSpec parse_mixer(std::string_view json);

@@ -1,7 +1,8 @@
 // GatedDeltaNet:  q, k, v = act(conv(x [W_q, W_k, W_v]));  beta = scale * sigmoid(x W_b);
 //                 g = -rate * softplus(x W_a + dt_bias)  (or bound * sigmoid(rate * (x W_a + dt_bias)));
 //                 y = (norm(gated_delta_rule(q, k, v, g, beta)) * gate(x W_z)) W_o   (Yang et al. 2024)
-// q and k are divided by their length. With one decay per channel it is also known as KDA.
+// q and k are divided by their length. The log decay g is one number per head, or one per row of a head's
+// state.
 #pragma once
 
 #include "ttt/modules/causal_conv1d.h"

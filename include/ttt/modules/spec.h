@@ -138,7 +138,7 @@ struct ShortConvSpec {
 };
 
 // Selective state space with a step per channel (Gu and Dao 2023).
-struct MambaSpec {
+struct SelectiveSsmSpec {
   int inner = 0;   // channels
   int state = 16;  // numbers that each channel keeps
   int dt_rank = 0;
@@ -147,13 +147,13 @@ struct MambaSpec {
   bool conv_bias = true;  // of the convolution
   Activation act{UnaryOp::silu};
   std::optional<NormSpec> ssm_norm{};  // of dt, b and c before they are used; unset: none
-  bool operator==(const MambaSpec&) const = default;
+  bool operator==(const SelectiveSsmSpec&) const = default;
 };
 
 // after_gate: norm(x * silu(z)), before_gate: norm(x) * silu(z), none: x * silu(z).
 enum class SsmNorm : std::uint8_t { after_gate, before_gate, none };
 // Selective state space with a step per head (Dao and Gu 2024).
-struct Mamba2Spec {
+struct SsdSpec {
   int heads = 0, head_dim = 0, state = 0;
   int groups = 1;  // of heads that share b and c; also those of the norm
   int conv_kernel = 4;
@@ -162,7 +162,7 @@ struct Mamba2Spec {
   SsmNorm norm = SsmNorm::after_gate;
   float norm_eps = 1e-5f;
   std::optional<float> dt_min{}, dt_max{};  // bounds of the step; unset: none
-  bool operator==(const Mamba2Spec&) const = default;
+  bool operator==(const SsdSpec&) const = default;
 };
 
 // Linear attention with the gated delta rule (Yang et al. 2024).

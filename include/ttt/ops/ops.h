@@ -184,7 +184,7 @@ struct SelectiveScanOptions {
   std::optional<float> dt_min{}, dt_max{};
   bool scale_input = true;  // false: dt says the decay only
 };
-// State space of Mamba (Gu and Dao 2023; with one a per head, Dao and Gu 2024). For every head h of group g
+// Selective state space (Gu and Dao 2023; with one a per head, Dao and Gu 2024). For every head h of group g
 // and each of its head_dim channels p:  s[p][n] = exp(dt[h] a[h][n]) s[p][n] + dt[h] b[g][n] x[h][p]; y[h][p]
 // = sum_n c[g][n] s[p][n] + d[h] x[h][p].  x [1, 1, tokens, heads * head_dim]; b, c [1, 1, tokens, groups *
 // n]; state [heads, head_dim, n].

@@ -1,4 +1,4 @@
-#include "ttt/modules/mamba.h"
+#include "ttt/modules/state_space.h"
 
 #include "modules/fused.h"
 #include "modules/print.h"
@@ -19,14 +19,14 @@ void expect(const LazyWeight& weight, const char* part, std::int64_t rows, std::
 
 }  // namespace
 
-MambaPlan resolve(const MambaConfig& c, const Target& target) {
-  const MambaSpec& s = c.spec;
+SelectiveSsmPlan resolve(const SelectiveSsmConfig& c, const Target& target) {
+  const SelectiveSsmSpec& s = c.spec;
   expect(c.dt, "dt", s.inner, s.dt_rank, c.name);
   expect(c.a, "a", s.inner, s.state, c.name);
   expect(c.d, "d", 1, s.inner, c.name);
   expect(c.dt_in, "dt_in", s.dt_rank, s.inner, c.name);
   expect(c.b, "b", s.state, s.inner, c.name);
-  MambaPlan plan;
+  SelectiveSsmPlan plan;
   plan.spec = s;
   plan.name = c.name;
   plan.in = resolve(fused({{c.x, c.x_bias}, {c.z, c.z_bias}}, c.name / "in"), target);
@@ -51,14 +51,14 @@ MambaPlan resolve(const MambaConfig& c, const Target& target) {
   return plan;
 }
 
-void print(const MambaPlan& plan, PlanRows& rows) {
-  row(rows, plan.name, "mamba",
+void print(const SelectiveSsmPlan& plan, PlanRows& rows) {
+  row(rows, plan.name, "selective_ssm",
       std::to_string(plan.spec.inner) + " channels, state " + std::to_string(plan.spec.state));
   for (const LinearPlan* part : {&plan.in, &plan.ssm, &plan.dt, &plan.o}) print(*part, rows);
   print(plan.conv, rows);
 }
 
-Mamba::Mamba(MambaPlan plan, const Home& home)
+SelectiveSsm::SelectiveSsm(SelectiveSsmPlan plan, const Home& home)
     : plan_(std::move(plan)),
       in_(plan_.in, home),
       conv_(plan_.conv, home),
@@ -73,12 +73,13 @@ Mamba::Mamba(MambaPlan plan, const Home& home)
   plan_.a = home.bind(plan_.a, vector_dtype);
   plan_.d = home.bind(plan_.d, vector_dtype);
 }
-Mamba Mamba::from_config(const MambaConfig& config, const Target& target, const Home& home) {
-  return Mamba(resolve(config, target), home);
+SelectiveSsm SelectiveSsm::from_config(const SelectiveSsmConfig& config, const Target& target,
+                                       const Home& home) {
+  return SelectiveSsm(resolve(config, target), home);
 }
 
-Tensor Mamba::forward(const Tensor& x, const Step& step) const {
-  const MambaSpec& s = plan_.spec;
+Tensor SelectiveSsm::forward(const Tensor& x, const Step& step) const {
+  const SelectiveSsmSpec& s = plan_.spec;
   const Tensor in = in_.forward(x, step.mode);
   std::int64_t at = 0;
   const Tensor inner = take(in, at, s.inner), z = take(in, at, s.inner);
@@ -97,14 +98,14 @@ Tensor Mamba::forward(const Tensor& x, const Step& step) const {
   return y;
 }
 
-Mamba2Plan resolve(const Mamba2Config& c, const Target& target) {
-  const Mamba2Spec& s = c.spec;
+SsdPlan resolve(const SsdConfig& c, const Target& target) {
+  const SsdSpec& s = c.spec;
   expect(c.dt_bias, "dt_bias", 1, s.heads, c.name);
   expect(c.a, "a", 1, s.heads, c.name);
   expect(c.d, "d", 1, s.heads, c.name);
   const std::int64_t inner = std::int64_t{s.heads} * s.head_dim;
   if (s.norm != SsmNorm::none) expect(c.norm, "norm", 1, inner, c.name);
-  Mamba2Plan plan;
+  SsdPlan plan;
   plan.spec = s;
   plan.name = c.name;
   plan.in =
@@ -122,9 +123,9 @@ Mamba2Plan resolve(const Mamba2Config& c, const Target& target) {
   return plan;
 }
 
-void print(const Mamba2Plan& plan, PlanRows& rows) {
-  const Mamba2Spec& s = plan.spec;
-  row(rows, plan.name, "mamba2",
+void print(const SsdPlan& plan, PlanRows& rows) {
+  const SsdSpec& s = plan.spec;
+  row(rows, plan.name, "ssd",
       std::to_string(s.heads) + " heads of " + std::to_string(s.head_dim) + ", state " +
           std::to_string(s.state) + ", groups " + std::to_string(s.groups));
   print(plan.in, rows);
@@ -132,18 +133,18 @@ void print(const Mamba2Plan& plan, PlanRows& rows) {
   print(plan.o, rows);
 }
 
-Mamba2::Mamba2(Mamba2Plan plan, const Home& home)
+Ssd::Ssd(SsdPlan plan, const Home& home)
     : plan_(std::move(plan)), in_(plan_.in, home), conv_(plan_.conv, home), o_(plan_.o, home) {
   for (LazyWeight* vector : {&plan_.dt_bias, &plan_.a, &plan_.d, &plan_.norm})
     *vector = home.bind(*vector, vector_dtype);
 }
-Mamba2 Mamba2::from_config(const Mamba2Config& config, const Target& target, const Home& home) {
-  return Mamba2(resolve(config, target), home);
+Ssd Ssd::from_config(const SsdConfig& config, const Target& target, const Home& home) {
+  return Ssd(resolve(config, target), home);
 }
 
 // The norm works on each group's channels by themselves.
-Tensor Mamba2::gated(const Tensor& y, const Tensor& z) const {
-  const Mamba2Spec& s = plan_.spec;
+Tensor Ssd::gated(const Tensor& y, const Tensor& z) const {
+  const SsdSpec& s = plan_.spec;
   const auto gate = [&](const Tensor& x) { return ops::mul(x, z, {.rhs_activation = {UnaryOp::silu}}); };
   const auto norm = [&](const Tensor& x) {
     if (s.groups == 1) return ops::rms_norm(x, {.weight = &plan_.norm.get(), .epsilon = s.norm_eps});
@@ -155,8 +156,8 @@ Tensor Mamba2::gated(const Tensor& y, const Tensor& z) const {
   return s.norm == SsmNorm::after_gate ? norm(gate(y)) : gate(norm(y));
 }
 
-Tensor Mamba2::forward(const Tensor& x, const Step& step) const {
-  const Mamba2Spec& s = plan_.spec;
+Tensor Ssd::forward(const Tensor& x, const Step& step) const {
+  const SsdSpec& s = plan_.spec;
   const std::int64_t inner = std::int64_t{s.heads} * s.head_dim, bc = std::int64_t{s.groups} * s.state;
   const Tensor in = in_.forward(x, step.mode);
   std::int64_t at = 0;

@@ -1,6 +1,6 @@
-// Mamba:  h, z = x W_x, x W_z;  h = act(conv(h));  dt, b, c = (h W_dt W_step + bias), h W_b, h W_c;
+// SelectiveSsm:  h, z = x W_x, x W_z;  h = act(conv(h));  dt, b, c = (h W_dt W_step + bias), h W_b, h W_c;
 //         y = (scan(h, softplus(dt), a, b, c) + d h) * silu(z) W_o            (Gu and Dao 2023)
-// Mamba2: z, h, b, c, dt = x W;  h, b, c = act(conv([h, b, c]));
+// Ssd: z, h, b, c, dt = x W;  h, b, c = act(conv([h, b, c]));
 //         y = norm((scan(h, softplus(dt + bias), a, b, c) + d h) * silu(z)) W_o  (Dao and Gu 2024)
 // The scan is ops::selective_scan. `a` is the negative rate itself, -exp(A_log).
 #pragma once
@@ -12,8 +12,8 @@
 
 namespace ttt::inline v2 {
 
-struct MambaConfig {
-  MambaSpec spec{};
+struct SelectiveSsmConfig {
+  SelectiveSsmSpec spec{};
   LazyWeight x, z;         // [inner, dim]
   LazyWeight conv;         // [inner, conv_kernel]
   LazyWeight dt_in, b, c;  // [dt_rank, inner], [state, inner] twice
@@ -24,37 +24,37 @@ struct MambaConfig {
   LazyWeight dt_norm{}, b_norm{}, c_norm{};  // [1, dt_rank], [1, state] twice
   ModuleName name{};
 };
-struct MambaPlan {
-  MambaSpec spec{};
+struct SelectiveSsmPlan {
+  SelectiveSsmSpec spec{};
   ModuleName name;
   LinearPlan in, ssm, dt, o;  // x and z in one matrix; dt_in, b and c
   CausalConv1dPlan conv;
   std::optional<NormPlan> dt_norm, b_norm, c_norm;
   LazyWeight a, d;
-  bool operator==(const MambaPlan&) const = default;
+  bool operator==(const SelectiveSsmPlan&) const = default;
 };
-MambaPlan resolve(const MambaConfig&, const Target&);
-void print(const MambaPlan&, PlanRows&);
+SelectiveSsmPlan resolve(const SelectiveSsmConfig&, const Target&);
+void print(const SelectiveSsmPlan&, PlanRows&);
 
-class Mamba {
+class SelectiveSsm {
  public:
-  static Mamba from_config(const MambaConfig&, const Target& = {}, const Home& = {});
-  Mamba(MambaPlan, const Home&);
+  static SelectiveSsm from_config(const SelectiveSsmConfig&, const Target& = {}, const Home& = {});
+  SelectiveSsm(SelectiveSsmPlan, const Home&);
   Tensor forward(const Tensor& x, const Step&) const;  // [1, 1, tokens, dim]
   Tensor prefill(const Tensor& x, const Step& step) const { return forward(x, step); }
   Tensor decode(const Tensor& x, const Step& step) const { return forward(x, step); }
-  const MambaPlan& plan() const { return plan_; }
+  const SelectiveSsmPlan& plan() const { return plan_; }
 
  private:
-  MambaPlan plan_;
+  SelectiveSsmPlan plan_;
   Linear in_;
   CausalConv1d conv_;
   Linear ssm_, dt_, o_;
   std::optional<Norm> dt_norm_, b_norm_, c_norm_;
 };
 
-struct Mamba2Config {
-  Mamba2Spec spec{};
+struct SsdConfig {
+  SsdSpec spec{};
   LazyWeight z, x;           // [heads * head_dim, dim]
   LazyWeight b, c;           // [groups * state, dim]
   LazyWeight dt;             // [heads, dim]
@@ -66,30 +66,30 @@ struct Mamba2Config {
   LazyWeight step_bias{};  // of the linear that gives dt
   ModuleName name{};
 };
-struct Mamba2Plan {
-  Mamba2Spec spec{};
+struct SsdPlan {
+  SsdSpec spec{};
   ModuleName name;
   LinearPlan in, o;  // z, x, b, c and dt in one matrix
   CausalConv1dPlan conv;
   LazyWeight dt_bias, a, d, norm;
-  bool operator==(const Mamba2Plan&) const = default;
+  bool operator==(const SsdPlan&) const = default;
 };
-Mamba2Plan resolve(const Mamba2Config&, const Target&);
-void print(const Mamba2Plan&, PlanRows&);
+SsdPlan resolve(const SsdConfig&, const Target&);
+void print(const SsdPlan&, PlanRows&);
 
-class Mamba2 {
+class Ssd {
  public:
-  static Mamba2 from_config(const Mamba2Config&, const Target& = {}, const Home& = {});
-  Mamba2(Mamba2Plan, const Home&);
+  static Ssd from_config(const SsdConfig&, const Target& = {}, const Home& = {});
+  Ssd(SsdPlan, const Home&);
   Tensor forward(const Tensor& x, const Step&) const;  // [1, 1, tokens, dim]
   Tensor prefill(const Tensor& x, const Step& step) const { return forward(x, step); }
   Tensor decode(const Tensor& x, const Step& step) const { return forward(x, step); }
-  const Mamba2Plan& plan() const { return plan_; }
+  const SsdPlan& plan() const { return plan_; }
 
  private:
   Tensor gated(const Tensor& y, const Tensor& z) const;
 
-  Mamba2Plan plan_;
+  SsdPlan plan_;
   Linear in_;
   CausalConv1d conv_;
   Linear o_;
