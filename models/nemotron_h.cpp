@@ -58,7 +58,6 @@ static ModelSpec describe(const HfConfig& c) {
     } else if (kind == "attention" || kind == "full_attention") {
       AttentionSpec attn = attention(c);
       attn.rope.reset();
-      attn.window = c.find<int>("sliding_window");
       layer.mixer = attn;
     } else {
       layer.mixer = mamba2(c);
