@@ -3,7 +3,8 @@
 #   cmake -D BUILD=.. -D SOURCE=.. -D FIXTURE_WRITER=.. -D COMPILER=.. [-D FLAGS=..] [-D BUILD_TYPE=..] [-D LAUNCHER=..] -P install_test.cmake
 cmake_minimum_required(VERSION 3.25)
 
-set(work ${BUILD}/install-test)
+string(RANDOM LENGTH 8 run)  # two runs over one tree do not meet
+set(work ${BUILD}/install-test-${run})
 set(prefix ${work}/prefix)
 file(REMOVE_RECURSE ${work})
 file(MAKE_DIRECTORY ${work})
