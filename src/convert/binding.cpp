@@ -53,6 +53,18 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
+// At most 2^40 elements, none of the extents negative.
+bool reasonable(const std::vector<std::int64_t>& shape) {
+  constexpr std::int64_t limit = std::int64_t{1} << 40;
+  std::int64_t elements = 1;
+  for (std::int64_t extent : shape) {
+    if (extent < 0 || extent > limit) return false;
+    elements *= std::max<std::int64_t>(extent, 1);
+    if (elements > limit) return false;
+  }
+  return true;
+}
+
 std::string_view without_suffix(std::string_view name) {
   for (std::string_view suffix : {".weight", ".bias"}) {
     if (name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
@@ -78,7 +90,14 @@ class Binder {
  public:
   Binder(const WeightMap& map, std::span<const NamedShape> tensors, std::span<const WeightSlot> slots)
       : operations_(map.operations()), tensors_(tensors) {
+    // Whatever a spec or a file says: sums and products of sizes below stay far from overflow.
+    for (const NamedShape& tensor : tensors) {
+      if (!reasonable(tensor.shape))
+        throw Error("a shape of " + shape_text(tensor.shape), printable(tensor.name, 200));
+    }
     for (const WeightSlot& slot : slots) {
+      if (slot.experts < 1 || !reasonable({slot.rows, slot.cols}))
+        throw Error("a weight of " + shape_text({slot.rows, slot.cols}), printable(slot.name, 200));
       if (!slot_index_.emplace(slot.name, recipes_.size()).second)
         throw Error("two slots of one name", slot.name);
       recipes_.push_back({.slot = slot, .optional = slot.optional});

@@ -166,6 +166,9 @@ void check_rule(const Operation& o) {
   }
 }
 
+// Beyond every real size, and far from overflow.
+constexpr std::int64_t size_limit = std::int64_t{1} << 40;
+
 void check(const Operation& o) {
   const std::string where = std::string(detail::name(o.kind)) + " of a weight map";
   if (o.from.empty()) throw Error("nothing on the left", where);
@@ -184,25 +187,26 @@ void check(const Operation& o) {
       break;
     case Kind::split:
       if (o.to.empty()) throw Error("nothing on the right", where);
-      if (o.layout.groups < 1) throw Error("groups of " + std::to_string(o.layout.groups), where);
+      if (o.layout.groups < 1 || o.layout.groups > size_limit)
+        throw Error("groups of " + std::to_string(o.layout.groups), where);
       if (!o.layout.sizes.empty() && o.layout.sizes.size() != o.to.size())
         throw Error(
             std::to_string(o.layout.sizes.size()) + " sizes for " + std::to_string(o.to.size()) + " names",
             where);
       for (std::int64_t size : o.layout.sizes) {
-        if (size < 1) throw Error("a size of " + std::to_string(size), where);
+        if (size < 1 || size > size_limit) throw Error("a size of " + std::to_string(size), where);
       }
       check_rule(o);
       break;
     case Kind::slice:
       if (o.to.size() != 1) throw Error("one name on the right", where);
-      if (o.begin < 0 || o.count < 1)
+      if (o.begin < 0 || o.count < 1 || o.begin > size_limit || o.count > size_limit)
         throw Error("rows " + std::to_string(o.begin) + " + " + std::to_string(o.count), where);
       check_rule(o);
       break;
     case Kind::permute:
       check_pattern(o.from[0], true, o.kind);
-      if (o.heads < 1) throw Error(std::to_string(o.heads) + " heads", where);
+      if (o.heads < 1 || o.heads > size_limit) throw Error(std::to_string(o.heads) + " heads", where);
       break;
     case Kind::alias:
       if (o.to.size() != 1) throw Error("one slot on the right", where);

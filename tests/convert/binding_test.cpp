@@ -350,12 +350,22 @@ TEST(Bind, IncompleteAndDoubleTensors) {
             std::string::npos);
 }
 
-TEST(Bind, AHostileMapOfShapesIsAnError) {
-  const std::int64_t huge = std::numeric_limits<std::int64_t>::max();
-  EXPECT_NE(failure(WeightMap().split("a", {"x", "y"}), {{"a", {4, 4}}},
-                    {linear("x", huge, 4), linear("y", huge, 4)}),
-            "");
-  EXPECT_NE(failure(WeightMap().slice("a", "x", huge, huge), {{"a", {4, 4}}}, {linear("x", 4, 4)}), "");
+TEST(Bind, SizesBeyondReasonAreErrors) {
+  const std::int64_t huge = std::numeric_limits<std::int64_t>::max(), large = std::int64_t{1} << 40;
+  const WeightMap map = WeightMap().split("a", {"x", "y"}).slice("b", "z", large, large);
+  EXPECT_NE(failure(map, {{"a", {4, 4}}}, {linear("x", huge, 4), linear("y", huge, 4)})
+                .find("a weight of [9223372036854775807, 4], x"),
+            std::string::npos);
+  EXPECT_NE(failure(map, {{"a", {4, 4}}}, {linear("x", -1, 4)}).find("a weight of [-1, 4]"),
+            std::string::npos);
+  EXPECT_NE(failure(map, {{"a", {1 << 30, 1 << 30}}}, {}).find("a shape of"), std::string::npos);
+  EXPECT_NE(failure(map, {{"a", {4, 4}}}, {linear("x", large, 1), linear("y", large, 1)})
+                .find("4 rows where the network wants"),
+            std::string::npos);
+  EXPECT_NE(failure(map, {{"b", {4, 4}}}, {linear("z", 4, 4)}).find("misshapen"), std::string::npos);
+  EXPECT_ERROR(WeightMap().slice("a", "x", huge, huge), "rows 9223372036854775807");
+  EXPECT_ERROR(WeightMap().permute("a", huge), "heads");
+  EXPECT_ERROR(WeightMap().split("a", {"b"}, {.sizes = {huge}}), "a size of");
 }
 
 // DeepSeek-V3's size: 61 layers, 256 experts of three matrices each.
