@@ -45,15 +45,11 @@ const AddedToken* AddedTokens::find(std::string_view content) const {
   return it == tokens_.end() ? nullptr : &*it;
 }
 
-const AddedToken* AddedTokens::find(std::int32_t id) const {
-  const auto it = std::find_if(tokens_.begin(), tokens_.end(), [&](const auto& t) { return t.id == id; });
-  return it == tokens_.end() ? nullptr : &*it;
-}
-
 void AddedTokens::split(std::string_view text, bool normalized, const Filter& filter,
                         std::vector<Segment>& segments) const {
   const Trie& trie = normalized ? normalized_ : raw_;
-  std::size_t start = 0;  // text before it is in `segments`
+  std::size_t start = 0;       // text before it is in `segments`
+  std::size_t spaces_end = 0;  // where the whitespace behind the last right-stripping token ends
   const auto overlaps_plain = [&](std::size_t begin, std::size_t end) {
     if (!filter.plain) return false;
     // Ranges are sorted: the first that ends behind `begin` decides.
@@ -91,11 +87,13 @@ void AddedTokens::split(std::string_view text, bool normalized, const Filter& fi
         begin = std::max(begin, start);
       }
       if (token.right_strip) {
-        while (end < text.size()) {
+        // A run of whitespace is walked once, however many tokens stand in it.
+        while (end >= spaces_end && end < text.size()) {
           std::size_t after = end;
           if (!is_whitespace(next_char(text, after))) break;
           end = after;
         }
+        end = spaces_end = std::max(end, spaces_end);
       }
       if (begin < start) begin = start;  // an earlier token has taken this whitespace
       if (begin > start) segments.push_back({-1, start, begin});

@@ -45,7 +45,6 @@ class AddedTokens {
   bool empty() const { return tokens_.empty(); }
   const std::vector<AddedToken>& tokens() const { return tokens_; }
   const AddedToken* find(std::string_view content) const;
-  const AddedToken* find(std::int32_t id) const;
   // How decode() writes the token at position `index`.
   const std::string& spelling(std::size_t index) const {
     return tokens_[index].normalized ? spellings_[index] : tokens_[index].content;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <map>
 #include <unordered_map>
 
@@ -235,9 +236,7 @@ class Builder {
     for (std::size_t i = 0; i < v_.tokens.size(); ++i)
       h = stable_hash(v_.tokens[i], h + static_cast<std::uint64_t>(v_.token_types[i]));
     for (const std::string& merge : v_.merges) h = stable_hash(merge, h);
-    for (const float score : v_.scores)
-      h = mix(h ^ static_cast<std::uint64_t>(static_cast<std::int64_t>(score * 65536.0f)),
-              0xD6E8FEB86659FD93u);
+    for (const float score : v_.scores) h = mix(h ^ std::bit_cast<std::uint32_t>(score), 0xD6E8FEB86659FD93u);
     for (const auto& flag :
          {v_.add_bos, v_.add_eos, v_.add_sep, v_.add_space_prefix, v_.remove_extra_whitespaces})
       h = mix(h + (flag ? 1 + *flag : 0), 0xA0761D6478BD642Fu);
@@ -385,17 +384,16 @@ class Builder {
     if (v_.merges.empty() && n > 300 && !bytes)
       fail("there are no merges", "tokenizer.ggml.merges", "convert the model again");
     model->reserve_merges(v_.merges.size());
-    std::string both;
+    JoinedTokens joined(model->tokens, visible);
     for (std::size_t i = 0; i < v_.merges.size(); ++i) {
       const std::string_view merge = v_.merges[i];
       const std::size_t space = merge.find(' ', 1);
       if (space == merge.npos || space + 1 >= merge.size())
         fail("merge " + std::to_string(i) + " is not two tokens: \"" + printable(merge) + "\"",
              "tokenizer.ggml.merges", "convert the model again");
-      both.assign(merge.substr(0, space));
-      both += merge.substr(space + 1);
-      const std::int32_t left = find(merge.substr(0, space)), right = find(merge.substr(space + 1)),
-                         id = find(both);
+      const std::int32_t left = find(merge.substr(0, space)), right = find(merge.substr(space + 1));
+      std::int32_t id = left >= 0 && right >= 0 ? joined.find(left, right) : -1;
+      if (id < 0) id = find(std::string(merge.substr(0, space)).append(merge.substr(space + 1)));
       if (left < 0 || right < 0 || id < 0)
         fail("merge " + std::to_string(i) + " has a token that is not in the vocabulary: \"" +
                  printable(merge) + "\"",

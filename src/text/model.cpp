@@ -203,6 +203,19 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
 std::size_t pair_hash(std::uint64_t pair) { return static_cast<std::size_t>(mix(pair, 0x9E3779B97F4A7C15u)); }
 }  // namespace
 
+std::int32_t JoinedTokens::find(std::int32_t left, std::int32_t right) {
+  joined_.assign(tokens_[left]);
+  joined_ += tokens_[right];
+  for (std::int32_t guess = std::max(last_, 0); guess <= last_ + 1; ++guess) {
+    const auto index = static_cast<std::size_t>(guess);
+    if (!tokens_.contains(guess) || (!visible_.empty() && !visible_[index])) continue;
+    if (tokens_[guess] == joined_) return last_ = guess;
+  }
+  const std::int32_t id = tokens_.find(joined_);
+  if (id >= 0) last_ = id;
+  return id;
+}
+
 void Bpe::add_merge(std::int32_t left, std::int32_t right, std::int32_t merged) {
   const std::uint32_t rank = merge_count_++;
   const std::uint64_t pair = pair_key(left, right);

@@ -81,6 +81,23 @@ class Model {
   std::array<std::int32_t, 256> byte_tokens_{};
 };
 
+// Finds the token that two others make together. Merges are mostly listed in the order of their ids, so the
+// id after the last one is tried first, which saves a look-up.
+class JoinedTokens {
+ public:
+  // `visible`: which tokens may be found, as in TokenTable::index().
+  JoinedTokens(const TokenTable& tokens, const std::vector<bool>& visible)
+      : tokens_(tokens), visible_(visible) {}
+  // -1 when there is none.
+  std::int32_t find(std::int32_t left, std::int32_t right);
+
+ private:
+  const TokenTable& tokens_;
+  const std::vector<bool>& visible_;
+  std::string joined_;
+  std::int32_t last_ = -1;
+};
+
 // Byte-pair encoding by a list of merges.
 class Bpe final : public Model {
  public:
@@ -118,12 +135,13 @@ class Bpe final : public Model {
 // ranks: SentencePiece (by score) and rank files (by id).
 class RankedBpe final : public Model {
  public:
-  bool bytes = false;                // words are raw bytes; else characters, with byte fallback
-  bool whole_word = false;           // a word that is a token needs no merges
-  bool fuse_unknown = false;         // neighbouring unknown characters give one unknown token
-  bool byte_fallback = false;        // unknown characters become their bytes' tokens
-  std::vector<std::uint32_t> ranks;  // by id, lowest first; `no_rank` keeps a token from being a merge's result
-  std::vector<bool> unused;          // tokens that are taken apart again at the end; may be empty
+  bool bytes = false;          // words are raw bytes; else characters, with byte fallback
+  bool whole_word = false;     // a word that is a token needs no merges
+  bool fuse_unknown = false;   // neighbouring unknown characters give one unknown token
+  bool byte_fallback = false;  // unknown characters become their bytes' tokens
+  std::vector<std::uint32_t>
+      ranks;                 // by id, lowest first; `no_rank` keeps a token from being a merge's result
+  std::vector<bool> unused;  // tokens that are taken apart again at the end; may be empty
 
   void finish();
   void encode(std::string_view word, Scratch& scratch, std::vector<std::int32_t>& ids) const override;

@@ -618,6 +618,16 @@ class Translator {
   std::size_t i_ = 0;
 };
 
+// The end of the time that patterns may take on this thread; and how many matches were made, for looking at
+// the clock only now and then.
+struct MatchTime {
+  std::chrono::steady_clock::time_point end;
+  bool shared = false;  // a MatchDeadline lives
+  unsigned matches = 0;
+};
+thread_local MatchTime match_time;
+constexpr std::chrono::seconds time_limit{20};
+
 // What matching needs besides the pattern; one per thread.
 struct MatchScratch {
   pcre2_match_context* context = nullptr;
@@ -677,9 +687,10 @@ class Pcre final : public Pattern::Engine {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
     std::size_t at = 0;
     std::size_t last_end = text.npos;
-    const auto start = std::chrono::steady_clock::now();
-    for (unsigned count = 1; at <= text.size(); ++count) {
-      if (count % 64 == 0 && std::chrono::steady_clock::now() - start > time_limit_) fail("takes too long");
+    if (!match_time.shared) match_time.end = std::chrono::steady_clock::now() + time_limit;
+    while (at <= text.size()) {
+      if (++match_time.matches % 64 == 0 && std::chrono::steady_clock::now() > match_time.end)
+        fail("takes too long");
       const int rc =
           pcre2_match(code_, subject, text.size(), at, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
       if (rc == PCRE2_ERROR_NOMATCH) break;
@@ -705,12 +716,17 @@ class Pcre final : public Pattern::Engine {
     throw Error("split pattern " + printable(source_) + " " + std::string(what), "this text",
                 "shorten the text or its runs of similar characters");
   }
-  static constexpr std::chrono::seconds time_limit_{20};
   std::string source_;
   pcre2_code* code_ = nullptr;
 };
 
 }  // namespace
+
+MatchDeadline::MatchDeadline() {
+  match_time.end = std::chrono::steady_clock::now() + time_limit;
+  match_time.shared = true;
+}
+MatchDeadline::~MatchDeadline() { match_time.shared = false; }
 
 Pattern::Pattern() = default;
 Pattern::Pattern(Pattern&&) noexcept = default;

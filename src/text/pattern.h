@@ -43,6 +43,16 @@ class Pattern {
   std::unique_ptr<const Engine> engine_;
 };
 
+// While one lives, all patterns of this thread share one limit of time, in place of one for each text they
+// are given.
+class MatchDeadline {
+ public:
+  MatchDeadline();
+  MatchDeadline(const MatchDeadline&) = delete;
+  MatchDeadline& operator=(const MatchDeadline&) = delete;
+  ~MatchDeadline();
+};
+
 // What becomes of the matches of a split.
 enum class SplitBehavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 

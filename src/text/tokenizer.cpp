@@ -194,6 +194,7 @@ std::vector<std::int32_t> TokenizerImpl::encode(std::string_view text, const Enc
     text = repaired;
   }
 
+  const MatchDeadline deadline;
   std::unique_ptr<Scratch> scratch;
   {
     const std::lock_guard lock(scratch_mutex_);

@@ -503,7 +503,7 @@ class Builder {
       bytes += token.size();
     }
     model.tokens.reserve(file_.vocab.size(), bytes);
-    std::vector<bool> visible;
+    std::vector<bool>& visible = visible_;
     if (byte_model_) {
       impl_->byte_spellings.reserve(file_.vocab.size(), bytes);
       visible.resize(file_.vocab.size());
@@ -560,15 +560,13 @@ class Builder {
     const std::size_t count = file_.merges.size() + file_.merge_lines.size();
     model->reserve_merges(count);
     std::size_t number = 0;
-    std::string both;
+    JoinedTokens joined(model->tokens, visible_);
     const auto add = [&](const std::string& left, const std::string& right) {
-      both = left;
-      if (!options.continuing_prefix.empty() && right.starts_with(options.continuing_prefix)) {
-        both += std::string_view(right).substr(options.continuing_prefix.size());
-      } else {
-        both += right;
-      }
-      const std::int32_t left_id = find(left), right_id = find(right), id = find(both);
+      const std::int32_t left_id = find(left), right_id = find(right);
+      const bool has_prefix =
+          !options.continuing_prefix.empty() && right.starts_with(options.continuing_prefix);
+      std::int32_t id = left_id >= 0 && right_id >= 0 && !has_prefix ? joined.find(left_id, right_id) : -1;
+      if (id < 0) id = find(left + right.substr(has_prefix ? options.continuing_prefix.size() : 0));
       if (left_id < 0 || right_id < 0 || id < 0)
         throw Error("merge " + std::to_string(number) + " (\"" + printable(left) + "\", \"" +
                         printable(right) + "\") has a token that is not in the vocabulary",
@@ -868,6 +866,7 @@ class Builder {
   Json config_, special_map_, generation_;
   std::shared_ptr<TokenizerImpl> impl_ = std::make_shared<TokenizerImpl>();
   bool byte_model_ = false;
+  std::vector<bool> visible_;  // which tokens of a byte model bytes can spell; empty: all
   std::string unknown_name_;
   std::unordered_map<std::string, std::int32_t> hidden_;  // tokens of a byte model that bytes cannot spell
   std::unordered_map<std::string, std::int32_t> added_ids_;

@@ -2,12 +2,10 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <map>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "ttt/base/utf8.h"
@@ -119,25 +117,46 @@ void append_lower(std::string& out, char32_t c) {
 
 namespace {
 
-utf8proc_option_t options_of(NormalForm form) {
-  const int compose =
-      form == NormalForm::nfc || form == NormalForm::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-  const int compatible = form == NormalForm::nfkc || form == NormalForm::nfkd ? UTF8PROC_COMPAT : 0;
-  return static_cast<utf8proc_option_t>(UTF8PROC_STABLE | compose | compatible);
-}
+bool composes(NormalForm form) { return form == NormalForm::nfc || form == NormalForm::nfkc; }
 
+// Decomposes, orders the marks and composes. utf8proc_map() would do all of it, but orders by exchanging
+// neighbours, which takes quadratic time on a long run of marks.
 void append_mapped(std::string& out, std::string_view text, NormalForm form) {
-  utf8proc_uint8_t* mapped = nullptr;
-  const utf8proc_ssize_t n =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &mapped, options_of(form));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
-  if (n == UTF8PROC_ERROR_NOMEM) throw std::bad_alloc();
-  if (n < 0) {
-    out += text;
-  } else {
-    out.append(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(n));
+  const bool compatible = form == NormalForm::nfkc || form == NormalForm::nfkd;
+  const auto decompose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
+                                                        (compatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> points;
+  points.reserve(text.size());
+  for (std::size_t i = 0; i < text.size();) {
+    const auto c = static_cast<utf8proc_int32_t>(next_char(text, i));
+    constexpr utf8proc_ssize_t longest = 32;  // the longest decomposition has 18 characters
+    utf8proc_int32_t parts[longest];
+    int boundary_class = 0;
+    const utf8proc_ssize_t n = utf8proc_decompose_char(c, parts, longest, decompose, &boundary_class);
+    if (n < 0 || n > longest) {
+      points.push_back(c);
+    } else {
+      points.insert(points.end(), parts, parts + n);
+    }
   }
+  const auto order = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+  for (std::size_t i = 0; i < points.size();) {
+    std::size_t end = i;
+    while (end < points.size() && order(points[end]) > 0) ++end;
+    if (end - i > 1) {
+      std::stable_sort(points.begin() + static_cast<std::ptrdiff_t>(i),
+                       points.begin() + static_cast<std::ptrdiff_t>(end),
+                       [&](utf8proc_int32_t a, utf8proc_int32_t b) { return order(a) < order(b); });
+    }
+    i = end + 1;
+  }
+  auto size = static_cast<utf8proc_ssize_t>(points.size());
+  if (composes(form)) {
+    size = utf8proc_normalize_utf32(points.data(), size,
+                                    static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  }
+  for (utf8proc_ssize_t i = 0; i < size; ++i)
+    utf8::append(out, static_cast<char32_t>(points[static_cast<std::size_t>(i)]));
 }
 
 // Bit f set: normal form f leaves the character alone and never joins it with what stands before it.
