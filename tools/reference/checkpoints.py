@@ -8,6 +8,8 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 CONTROL, USER_DEFINED, UNUSED, BYTE, UNKNOWN = 3, 4, 5, 6, 2  # tokenizer.ggml.token_type
+# Buffers that transformers computes from the configuration (MiniMax's decays): a checkpoint may lack them.
+DERIVED = ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -36,6 +38,10 @@ def source_sha256(path):
     return digest.hexdigest()
 
 
+def is_derived(name):
+    return name.rsplit(".", 1)[-1] in DERIVED
+
+
 def load_model(path, dtype="float32"):
     """The model with eager attention and experts, in eval mode; a GGUF is dequantised. Refuses what did not load whole."""
     transformers.utils.logging.disable_progress_bar()
@@ -47,8 +53,9 @@ def load_model(path, dtype="float32"):
         raise UserError(f"no checkpoint, {path}, give a folder with config.json or a GGUF file")
     model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, local_files_only=True, **arguments)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(key):
-            raise UserError(f"{key.replace('_', ' ')} {sorted(map(str, report[key]))[:5]}, {path}, the checkpoint is not whole")
+        found = sorted(name for name in map(str, report.get(key) or ()) if not is_derived(name))
+        if found:
+            raise UserError(f"{key.replace('_', ' ')} {found[:5]}, {path}, the checkpoint is not whole")
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")
     return model.eval()
