@@ -1,8 +1,7 @@
 #include <algorithm>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "text/tokenizer_document.h"
 #include "text/tokenizer_impl.h"
 #include "text/unicode.h"
 #include "ttt/base/error.h"
@@ -12,281 +11,17 @@ namespace ttt::inline v2::text {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-// --- reading the file
-// ------------------------------------------------------------------------------------------
-
-// The large parts of the file in flat arrays, the rest as a document.
-struct File {
-  Json rest;
-  bool vocab_is_object = false, vocab_is_array = false;
-  std::vector<std::pair<std::string, std::int64_t>> vocab;   // object: token, id
-  std::vector<std::pair<std::string, double>> scored_vocab;  // array: token, score
-  bool has_merges = false;
-  std::vector<std::pair<std::string, std::string>> merges;
-  std::vector<std::string> merge_lines;  // "left right"
-};
-
-class Reader final : public nlohmann::json_sax<Json> {
- public:
-  Reader(File& file, const std::string& source) : file_(file), source_(source) {}
-
-  bool null() override { return value(Json(nullptr)); }
-  bool boolean(bool b) override { return value(Json(b)); }
-  bool number_integer(number_integer_t n) override { return number(static_cast<double>(n), n, Json(n)); }
-  bool number_unsigned(number_unsigned_t n) override {
-    const auto clamped =
-        static_cast<std::int64_t>(std::min<std::uint64_t>(n, std::numeric_limits<std::int64_t>::max()));
-    return number(static_cast<double>(n), clamped, Json(n));
-  }
-  bool number_float(number_float_t n, const string_t&) override { return number(n, -1, Json(n)); }
-  bool string(string_t& text) override {
-    switch (mode_) {
-      case Mode::document:
-        return value(Json(std::move(text)));
-      case Mode::vocab_entry:
-        if (position_ != 0) break;
-        file_.scored_vocab.emplace_back(std::move(text), 0);
-        ++position_;
-        return true;
-      case Mode::merges:
-        file_.merge_lines.push_back(std::move(text));
-        return true;
-      case Mode::merge:
-        if (position_ == 0) {
-          file_.merges.emplace_back(std::move(text), std::string());
-        } else if (position_ == 1) {
-          file_.merges.back().second = std::move(text);
-        } else {
-          break;
-        }
-        ++position_;
-        return true;
-      default:
-        break;
-    }
-    return wrong();
-  }
-  bool binary(binary_t&) override { return wrong(); }
-
-  bool start_object(std::size_t) override {
-    if (mode_ != Mode::document) return wrong();
-    if (in_model() && key_ == "vocab") {
-      mode_ = Mode::vocab_object;
-      file_.vocab_is_object = true;
-      return true;
-    }
-    return open(Json::object());
-  }
-  bool key(string_t& text) override {
-    key_ = std::move(text);
-    return true;
-  }
-  bool end_object() override {
-    if (mode_ == Mode::vocab_object) {
-      mode_ = Mode::document;
-      return true;
-    }
-    if (stack_.back() == model_) model_ = nullptr;
-    stack_.pop_back();
-    return true;
-  }
-  bool start_array(std::size_t) override {
-    switch (mode_) {
-      case Mode::document:
-        if (in_model() && key_ == "vocab") {
-          mode_ = Mode::vocab_array;
-          file_.vocab_is_array = true;
-          return true;
-        }
-        if (in_model() && key_ == "merges") {
-          mode_ = Mode::merges;
-          file_.has_merges = true;
-          return true;
-        }
-        return open(Json::array());
-      case Mode::vocab_array:
-        mode_ = Mode::vocab_entry;
-        break;
-      case Mode::merges:
-        mode_ = Mode::merge;
-        break;
-      default:
-        return wrong();
-    }
-    position_ = 0;
-    return true;
-  }
-  bool end_array() override {
-    switch (mode_) {
-      case Mode::vocab_array:
-      case Mode::merges:
-        mode_ = Mode::document;
-        return true;
-      case Mode::vocab_entry:
-        mode_ = Mode::vocab_array;
-        return position_ == 2 || wrong();
-      case Mode::merge:
-        mode_ = Mode::merges;
-        return position_ == 2 || wrong();
-      default:
-        stack_.pop_back();
-        return true;
-    }
-  }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    throw Error("not valid JSON at byte " + std::to_string(position), source_, "download the file again");
-  }
-
- private:
-  enum class Mode { document, vocab_object, vocab_array, vocab_entry, merges, merge };
-
-  bool in_model() const { return stack_.size() == 2 && model_ && stack_.back() == model_; }
-
-  bool wrong() const {
-    const char* field = mode_ == Mode::merges || mode_ == Mode::merge ? "model.merges" : "model.vocab";
-    throw Error("an entry has the wrong type", source_ + ": " + field, "download the file again");
-  }
-
-  bool number(double n, std::int64_t integer, Json json) {
-    switch (mode_) {
-      case Mode::document:
-        return value(std::move(json));
-      case Mode::vocab_object:
-        file_.vocab.emplace_back(std::move(key_), integer);
-        return true;
-      case Mode::vocab_entry:
-        if (position_ != 1) return wrong();
-        file_.scored_vocab.back().second = n;
-        ++position_;
-        return true;
-      default:
-        return wrong();
-    }
-  }
-
-  bool value(Json json) {
-    if (mode_ != Mode::document) return wrong();
-    if (stack_.empty()) {
-      file_.rest = std::move(json);
-    } else {
-      add(std::move(json));
-    }
-    return true;
-  }
-
-  Json* add(Json json) {
-    Json& top = *stack_.back();
-    if (top.is_array()) {
-      top.push_back(std::move(json));
-      return &top.back();
-    }
-    return &(top[key_] = std::move(json));
-  }
-
-  bool open(Json json) {
-    constexpr std::size_t deepest = 100;
-    if (stack_.size() >= deepest)
-      throw Error("nested too deep", source_,
-                  "a tokenizer.json nests at most " + std::to_string(deepest) + " levels");
-    if (stack_.empty()) {
-      file_.rest = std::move(json);
-      stack_.push_back(&file_.rest);
-      return true;
-    }
-    const bool is_model = stack_.size() == 1 && key_ == "model" && json.is_object();
-    Json* added = add(std::move(json));
-    // Pointers into a growing object or array are only kept for its last element, which nothing moves while
-    // open.
-    stack_.push_back(added);
-    if (is_model) model_ = added;
-    return true;
-  }
-
-  File& file_;
-  const std::string& source_;
-  std::vector<Json*> stack_;
-  Json* model_ = nullptr;
-  std::string key_;
-  Mode mode_ = Mode::document;
-  int position_ = 0;
-};
-
-// --- typed access
-// ----------------------------------------------------------------------------------------------
-
-// A value of the document and the way to it, for messages.
-class Node {
- public:
-  Node(const Json& json, std::string path) : json_(&json), path_(std::move(path)) {}
-
-  [[noreturn]] void fail(const std::string& what, const std::string& fix = "download the file again") const {
-    throw Error(what, path_, fix);
-  }
-  const std::string& path() const { return path_; }
-  bool is_null() const { return json_->is_null(); }
-  const Json& json() const { return *json_; }
-
-  // The member, or a null node.
-  Node operator[](const std::string& key) const {
-    static const Json none;
-    if (!json_->is_object()) fail("is not an object");
-    const auto it = json_->find(key);
-    return {it == json_->end() ? none : *it, path_ + (path_.ends_with(": ") ? "" : ".") + key};
-  }
-  bool has(const std::string& key) const { return json_->is_object() && json_->contains(key); }
-  std::vector<Node> items() const {
-    if (!json_->is_array()) fail("is not an array");
-    std::vector<Node> nodes;
-    for (std::size_t i = 0; i < json_->size(); ++i)
-      nodes.emplace_back((*json_)[i], path_ + "[" + std::to_string(i) + "]");
-    return nodes;
-  }
-  std::string string() const {
-    if (!json_->is_string()) fail("is not a string");
-    return json_->get<std::string>();
-  }
-  std::string string_or(const std::string& fallback) const { return is_null() ? fallback : string(); }
-  bool boolean_or(bool fallback) const {
-    if (is_null()) return fallback;
-    if (!json_->is_boolean()) fail("is not true or false");
-    return json_->get<bool>();
-  }
-  std::int64_t integer() const {
-    if (!json_->is_number_integer()) fail("is not an integer");
-    if (json_->is_number_unsigned() && json_->get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max())
-      fail("is too large");
-    return json_->get<std::int64_t>();
-  }
-  std::size_t size_or(std::size_t fallback) const {
-    if (is_null()) return fallback;
-    const std::int64_t n = integer();
-    if (n < 0) fail("is negative");
-    return static_cast<std::size_t>(n);
-  }
-
- private:
-  const Json* json_;
-  std::string path_;
-};
-
 [[noreturn]] void unknown_type(const Node& node, const std::string& type) {
   node.fail("type \"" + printable(type) + "\" is not supported", "use a tokenizer without it");
 }
 
 constexpr std::int64_t largest_id = (std::int64_t{1} << 24) - 1;
 
-// --- building
-// --------------------------------------------------------------------------------------------------
-
 class Builder {
  public:
-  Builder(std::string_view text, const std::string& source, const SideFiles& side) : side_(side) {
+  Builder(std::string_view text, const std::string& source, const SideFiles& side)
+      : side_(side), file_(read_tokenizer_document(text, source)) {
     impl_->source = source;
-    Reader reader(file_, source);
-    Json::sax_parse(text.begin(), text.end(), &reader);
-    if (!file_.rest.is_object()) throw Error("is not a JSON object", source, "give a tokenizer.json");
     impl_->fingerprint = stable_hash(side.tokenizer_config, stable_hash(text));
   }
 
@@ -752,12 +487,7 @@ class Builder {
   // --- tokenizer_config.json and its kin ---
   static Json parse(const std::string& text, const char* name, const std::string& source) {
     if (text.empty()) return Json::object();
-    File file;
-    const std::string where = source + " (" + name + ")";
-    Reader reader(file, where);
-    Json::sax_parse(text.begin(), text.end(), &reader);
-    if (!file.rest.is_object()) throw Error("is not a JSON object", where, "download the file again");
-    return std::move(file.rest);
+    return read_tokenizer_document(text, source + " (" + name + ")").rest;
   }
 
   // The spelling of a named special token: a string, or an object with "content".
@@ -862,7 +592,7 @@ class Builder {
   }
 
   const SideFiles& side_;
-  File file_;
+  TokenizerDocument file_;
   Json config_, special_map_, generation_;
   std::shared_ptr<TokenizerImpl> impl_ = std::make_shared<TokenizerImpl>();
   bool byte_model_ = false;
