@@ -3,8 +3,8 @@
 find_package(nlohmann_json 3.11 REQUIRED)
 add_library(ttt_model_sdk STATIC
   src/model_sdk/model_library.cpp src/model_sdk/decoder_spec.cpp
-  src/base/error.cpp src/base/utf8.cpp src/ops/names.cpp src/model/spec_json.cpp src/convert/hf_config.cpp src/convert/json.cpp
-  src/convert/weight_map.cpp)
+  src/base/error.cpp src/base/utf8.cpp src/ops/names.cpp src/model/spec_json.cpp
+  src/convert/hf_config.cpp src/convert/hf_config_decoder.cpp src/convert/json.cpp src/convert/weight_map.cpp)
 add_library(ttt::model_sdk ALIAS ttt_model_sdk)
 set_target_properties(ttt_model_sdk PROPERTIES EXPORT_NAME model_sdk POSITION_INDEPENDENT_CODE ON)
 target_compile_features(ttt_model_sdk PUBLIC cxx_std_20)
