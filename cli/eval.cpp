@@ -183,9 +183,16 @@ void add_perplexity(CLI::App* eval) {
       ->type_name("N");
   app->add_option("--bos", flags->options.bos,
                   "Begin with the beginning-of-sequence token; auto: where the tokenizer adds it")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Bos>{
-                                              {"auto", Bos::automatic}, {"yes", Bos::yes}, {"no", Bos::no}})
-                      .description(""))
+      ->transform(CLI::Validator(
+          [](std::string& text) {
+            static const std::map<std::string, Bos> known = {
+                {"auto", Bos::automatic}, {"yes", Bos::yes}, {"no", Bos::no}};
+            const auto found = known.find(text);
+            if (found == known.end()) return "\"" + ttt::printable(text) + "\" is none of auto, yes and no";
+            text = std::to_string(static_cast<int>(found->second));
+            return std::string();
+          },
+          ""))
       ->type_name("auto|yes|no");
   add_json_flag(app, flags->json);
   examples(app, {"ttt eval perplexity --model model.gguf --text book.txt",

@@ -20,11 +20,37 @@ int fail(std::string text) {
   return 1;
 }
 
-// "ttt eval golden" of the deepest command that was named.
-std::string command_line_so_far(const CLI::App& app) {
-  std::string name = app.get_name();
-  for (const CLI::App* sub : app.get_subcommands()) return name + " " + command_line_so_far(*sub);
-  return name;
+// A command line that can not be read, as "what, where, what to change".
+std::string explained(const CLI::ParseError& error, const CLI::App& program) {
+  const CLI::App* app = &program;
+  std::string command = app->get_name();  // "ttt eval golden": the deepest that was named
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    command += " " + app->get_name();
+  }
+  const std::string message = error.what(), help = ", see " + command + " --help";
+  const std::vector<std::string> unknown = app->remaining();
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !app->get_subcommands({}).empty()) {
+    std::vector<std::string> names;
+    for (const CLI::App* sub : app->get_subcommands({})) names.push_back(sub->get_name());
+    if (unknown.empty()) return "a command is missing, " + command + help;
+    const std::string near = ttt::nearest(unknown.front(), names);
+    return "no command \"" + ttt::printable(unknown.front()) + "\", " + command + help +
+           (near.empty() ? "" : "; the nearest is " + near);
+  }
+  // What the flags' checks say: "--flag: message".
+  if (dynamic_cast<const CLI::ValidationError*>(&error) != nullptr) {
+    if (const auto colon = message.find(": "); colon != std::string::npos)
+      return message.substr(colon + 2) + ", " + message.substr(0, colon) + help;
+  }
+  // "Could not convert: --flag = value"
+  if (dynamic_cast<const CLI::ConversionError*>(&error) != nullptr) {
+    const auto colon = message.find(": "), equals = message.find(" = ");
+    if (colon != std::string::npos && equals != std::string::npos && colon < equals)
+      return "\"" + message.substr(equals + 3) + "\" can not be read, " +
+             message.substr(colon + 2, equals - colon - 2) + help;
+  }
+  return message + ", " + command + help;
 }
 
 int run(int count, char** arguments) {
@@ -48,9 +74,8 @@ int run(int count, char** arguments) {
   } catch (const CLI::Success& request) {  // --help, --version
     return app.exit(request);
   } catch (const CLI::ParseError& error) {
-    const std::string command = command_line_so_far(app);
     if (count == 1) std::fputs(app.help().c_str(), stderr);
-    return fail(std::string(error.what()) + ", " + command + ", see " + command + " --help");
+    return fail(explained(error, app));
   }
   std::cout.flush();
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0 || !std::cout)

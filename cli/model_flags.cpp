@@ -19,7 +19,15 @@ std::string joined(const std::vector<std::string>& names, const char* separator)
 
 }  // namespace
 
-CLI::Validator positive() { return CLI::PositiveNumber.description(""); }
+CLI::Validator positive() {
+  return {[](std::string& text) {
+            double number = 0;
+            return CLI::detail::lexical_cast(text, number) && number > 0
+                       ? ""
+                       : "\"" + ttt::printable(text) + "\" is no number above zero";
+          },
+          ""};
+}
 
 void examples(CLI::App* app, const std::vector<std::string>& lines) {
   app->footer("Examples:\n  " + joined(lines, "\n  "));
@@ -95,6 +103,8 @@ ttt::LoadedModel ModelFlags::load(bool weights) const {
     ProgressBar bar("loading weights");
     loaded.model->load_weights([&](std::size_t done, std::size_t total) { bar.update(done, total); });
   }
+  if (const std::string warning = loaded.weight_cache.warning(); !warning.empty())
+    std::fprintf(stderr, "note: %s\n", warning.c_str());
   return loaded;
 }
 

@@ -126,8 +126,8 @@ LoadedModel load(const fs::path& path, const LoadOptions& options) {
                                                 .mesh = options.mesh,
                                                 .sku = options.sku});
   const fs::path cache = options.cache.value_or(WeightCache::default_folder());
-  const Home home{
-      .device = loaded.device, .cache = cache.empty() ? WeightCache{} : WeightCache(cache), .bound = {}};
+  if (!cache.empty()) loaded.weight_cache = WeightCache(cache);
+  const Home home{.device = loaded.device, .cache = loaded.weight_cache, .bound = {}};
   const WeightProvider provide = [&](const WeightSlot& slot) -> LazyWeight {
     WeightSourcePtr source = binding.source(slot.name, checkpoint);
     return source ? LazyWeight(std::move(source), slot.role, slot.name) : LazyWeight{};

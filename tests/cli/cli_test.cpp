@@ -34,9 +34,7 @@ class Cli : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder() = fs::path(testing::TempDir()) / ("cli-" + std::to_string(getpid()));
-    ttt::testing::write_fixture(source / "tests/golden/fixtures/llama.json", model());
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
-      fs::copy_file(source / "tests/cli/data/tiny_tokenizer" / name, model() / name);
+    write_checkpoint("llama", model());
     setenv("TTT_CACHE", (folder() / "cache").c_str(), 1);
   }
   static void TearDownTestSuite() { fs::remove_all(folder()); }
@@ -45,6 +43,11 @@ class Cli : public testing::Test {
     return path;
   }
   static fs::path model() { return folder() / "model"; }
+  static void write_checkpoint(const std::string& fixture, const fs::path& to) {
+    ttt::testing::write_fixture(source / "tests/golden/fixtures" / (fixture + ".json"), to);
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+      fs::copy_file(source / "tests/cli/data/tiny_tokenizer" / name, to / name);
+  }
 
   // Runs `ttt ARGUMENTS` by a shell; `input` is its standard input.
   static Outcome ttt(const std::string& arguments, const std::string& input = "") {
@@ -88,17 +91,26 @@ TEST_F(Cli, HelpTeaches) {
 TEST_F(Cli, Version) { EXPECT_EQ(ttt("--version").out, std::string("ttt ") + ttt::version() + "\n"); }
 
 TEST_F(Cli, ErrorsAreOneLine) {
-  expect_error(ttt("nonsense"), "ttt --help");
+  expect_error(ttt("nonsense"), "no command \"nonsense\", ttt, see ttt --help");
+  expect_error(ttt("benhc"), "the nearest is bench");
+  expect_error(ttt("eval"), "a command is missing, ttt eval, see ttt eval --help");
   expect_error(ttt("run --prompt x"), "--model");
   expect_error(ttt("run --model " + (folder() / "nothing").string() + " --prompt x"), "nothing");
   expect_error(ttt(with_model("run") + "--prompt x --precision fp7"), "fp7");
   expect_error(ttt(with_model("run") + "--prompt x --backend nothing"), "nothing");
   expect_error(ttt(with_model("run") + "--prompt x --backend null"), "null");
   expect_error(ttt(with_model("run") + "--prompt x --mesh 2by4"), "2by4");
-  expect_error(ttt(with_model("run") + "--prompt x --max-new-tokens many"), "max-new-tokens");
+  expect_error(ttt(with_model("run") + "--prompt x --max-new-tokens many"), "\"many\" is no number");
+  expect_error(ttt(with_model("run") + "--prompt x --threads -1"),
+               "\"-1\" is no number above zero, --threads,");
+  expect_error(ttt(with_model("run") + "--prompt x --threads 99999999999"), "can not be read, --threads,");
+  expect_error(ttt(with_model("run") + "--prompt x --seed s"), "\"s\" can not be read, --seed,");
+  expect_error(ttt(with_model("run") + "--prompt x --frobnicate"), "--frobnicate");
   expect_error(ttt(with_model("run") + "--prompt x --temperature -1"), "temperature");
   expect_error(ttt(with_model("run") + "--json", "line\n"), "--prompt");
   expect_error(ttt(with_model("eval perplexity") + "--text " + (folder() / "no.txt").string()), "no.txt");
+  expect_error(ttt(with_model("eval perplexity") + "--text - --bos maybe", "text"),
+               "auto, yes and no, --bos,");
   expect_error(ttt("completion csh"), "completion");
 }
 
@@ -111,6 +123,17 @@ TEST_F(Cli, RunAnswersAPromptAndSaysHowFast) {
        {"time to first token:", "tokens per second per user:", "precision:", "peak memory:"})
     EXPECT_NE(outcome.err.find(label), std::string::npos) << label;
   EXPECT_EQ(outcome.out.find("peak memory"), std::string::npos);  // an answer can be piped
+}
+
+TEST_F(Cli, ACacheThatCanNotBeWrittenIsNoted) {
+  const fs::path file = folder() / "a_file", wide = folder() / "wide";  // small weights are never cached
+  std::ofstream(file) << "not a folder";
+  write_checkpoint("llama@16heads", wide);
+  const Outcome outcome = ttt("run --raw --prompt x --max-new-tokens 1 --precision f32 --model " +
+                              wide.string() + " --cache " + (file / "cache").string());
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("note: "), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("a_file"), std::string::npos) << outcome.err;
 }
 
 TEST_F(Cli, RunAsJson) {

@@ -13,6 +13,7 @@
 #include "ttt/hw/target.h"
 #include "ttt/model/causal_lm.h"
 #include "ttt/ops/backend.h"
+#include "ttt/tensor/lazy_weight.h"
 #include "ttt/text/chat_template.h"
 #include "ttt/text/tokenizer.h"
 
@@ -34,6 +35,7 @@ struct LoadOptions {
 struct LoadedModel {
   std::shared_ptr<Backend> device;  // outlives the model
   std::unique_ptr<CausalLM> model;
+  WeightCache weight_cache{};            // its warning() says why weights could not be kept
   std::optional<Tokenizer> tokenizer{};  // unset: the checkpoint has none (a golden)
   std::optional<ChatTemplate> chat_template{};
   GenerationDefaults generation{};
