@@ -442,6 +442,7 @@ bool exact_in(StorageType stored, DataType t) {
 }
 
 void to_float(StorageType type, const std::byte* data, std::size_t count, float* out) {
+  if (count == 0) return;  // either pointer may be null
   const Byte* bytes = reinterpret_cast<const Byte*>(data);
   switch (type) {
     case StorageType::f64:
