@@ -26,9 +26,10 @@ struct Spec {
 };
 
 std::string digits_of(std::uint64_t magnitude, unsigned base, bool upper) {
+  const std::string_view digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string out;
   do {
-    out += (upper ? "0123456789ABCDEF" : "0123456789abcdef")[magnitude % base];
+    out += digits[magnitude % base];
     magnitude /= base;
   } while (magnitude > 0);
   std::reverse(out.begin(), out.end());
