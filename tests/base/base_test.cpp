@@ -35,8 +35,14 @@ TEST(Utf8, RejectsWhatUnicodeRejects) {
 }
 
 TEST(Utf8, RepairReplacesMaximalSubparts) {  // the example of Unicode 15, table 3-8
-  EXPECT_EQ(ttt::utf8::repair("a\xf1\x80\x80\xe1\x80\xc2" "b\x80" "c\x80\xbf" "d"),
-            "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" "b\xef\xbf\xbd" "c\xef\xbf\xbd\xef\xbf\xbd" "d");
+  EXPECT_EQ(ttt::utf8::repair("a\xf1\x80\x80\xe1\x80\xc2"
+                              "b\x80"
+                              "c\x80\xbf"
+                              "d"),
+            "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+            "b\xef\xbf\xbd"
+            "c\xef\xbf\xbd\xef\xbf\xbd"
+            "d");
 }
 
 TEST(Utf8, AppendAndDecodeAreInverse) {
