@@ -7,6 +7,7 @@
 #include <new>
 
 #include "access.h"
+#include "mesh_device.h"
 #include "pack.h"
 #include "ttt/base/error.h"
 
@@ -123,8 +124,7 @@ CpuDevice::CpuDevice(const DeviceOptions& options)
       arena_(std::make_shared<Arena>()),
       pool_(checked_threads(options.threads)) {
   if (options.mesh.devices() != 1) {
-    throw Error("the cpu backend drives one device, not a mesh of " + to_string(options.mesh),
-                "DeviceOptions.mesh", "use 1x1");
+    throw Error("one device, not a mesh of " + to_string(options.mesh), "CpuDevice");
   }
   scratch_.resize(static_cast<std::size_t>(pool_.size()) + 1);
 }
@@ -448,6 +448,7 @@ bool CpuDevice::supports(const OpCall& call) const {
     case OpKind::all_gather:
     case OpKind::reduce_scatter:
     case OpKind::all_reduce:
+    case OpKind::mesh_partition:
       return true;
     case OpKind::topk:
     case OpKind::argmax:
@@ -542,6 +543,7 @@ void CpuDevice::run(OpCall& call) {
     case OpKind::all_gather:
     case OpKind::reduce_scatter:
     case OpKind::all_reduce:
+    case OpKind::mesh_partition:
       call.outputs[0] = call.in(0);
       return;  // one device
     default:
@@ -555,5 +557,9 @@ void CpuDevice::run(OpCall& call) {
 extern "C" TTT_EXPORT int ttt_backend_version() { return ttt::backend_abi_version; }
 extern "C" TTT_EXPORT void ttt_backend_open(const ttt::DeviceOptions& options,
                                             std::shared_ptr<ttt::Backend>& out) {
-  out = std::make_shared<ttt::cpu::CpuDevice>(options);
+  if (options.mesh == ttt::Mesh{}) {
+    out = std::make_shared<ttt::cpu::CpuDevice>(options);
+  } else {
+    out = std::make_shared<ttt::cpu::MeshDevice>(options);
+  }
 }

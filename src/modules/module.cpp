@@ -4,9 +4,10 @@ namespace ttt::inline v2 {
 
 Backend& Home::backend() const { return device ? *device : *default_device(); }
 
-LazyWeight Home::bind(const LazyWeight& weight, DataType dtype, const MemoryConfig& memory) const {
+LazyWeight Home::bind(const LazyWeight& weight, DataType dtype, const MemoryConfig& memory,
+                      const Sharding& sharding) const {
   if (!weight) return {};
-  LazyWeight result = weight.bind(backend(), dtype, memory, cache);
+  LazyWeight result = weight.bind(backend(), dtype, memory, cache, sharding);
   if (bound) bound->push_back(result);
   return result;
 }

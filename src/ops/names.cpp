@@ -47,6 +47,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(OpKind::count_)>
     "all_gather",
     "reduce_scatter",
     "all_reduce",
+    "mesh_partition",
     "causal_conv1d",
     "selective_scan",
     "gated_delta_rule",

@@ -688,8 +688,9 @@ Tensor all_gather(const Tensor& x, int axis, int mesh_axis) {
   return finish(call);
 }
 
-Tensor reduce_scatter(const Tensor& x, int axis, int mesh_axis) {
-  OpCall call = make(OpKind::reduce_scatter, {&x});
+// Each device ends with one of as many equal parts of an axis as there are devices.
+static Tensor divided(OpKind op, const Tensor& x, int axis, int mesh_axis) {
+  OpCall call = make(op, {&x});
   require(call, {"x"});
   const int at = checked_axis(call, x, axis), n = mesh_extent(call, mesh_axis);
   if (n == 1) return x;
@@ -699,6 +700,14 @@ Tensor reduce_scatter(const Tensor& x, int axis, int mesh_axis) {
   out[at] /= n;
   call.output_specs[0] = spec(out, x.dtype());
   return finish(call);
+}
+
+Tensor reduce_scatter(const Tensor& x, int axis, int mesh_axis) {
+  return divided(OpKind::reduce_scatter, x, axis, mesh_axis);
+}
+
+Tensor mesh_partition(const Tensor& x, int axis, int mesh_axis) {
+  return divided(OpKind::mesh_partition, x, axis, mesh_axis);
 }
 
 Tensor all_reduce(Operand x_, int mesh_axis) {

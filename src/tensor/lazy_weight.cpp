@@ -62,11 +62,13 @@ std::int64_t LazyWeight::cols() const { return state_ ? state_->source->cols() :
 const WeightSourcePtr& LazyWeight::source() const { return state_ ? state_->source : no_source; }
 const WeightSpec& LazyWeight::spec() const { return state_ ? state_->spec : no_spec; }
 
-LazyWeight LazyWeight::bind(Device& device, DataType dtype, MemoryConfig memory, WeightCache cache) const {
+LazyWeight LazyWeight::bind(Device& device, DataType dtype, MemoryConfig memory, WeightCache cache,
+                            const Sharding& sharding) const {
   if (!state_) return {};
   WeightSpec spec = state_->spec;
   spec.dtype = dtype;
   spec.memory = memory;
+  spec.sharding = sharding;
   if (state_->device == &device && state_->spec == spec && state_->cache.folder() == cache.folder())
     return *this;
   LazyWeight bound(state_->source, spec.role, state_->name);
@@ -110,7 +112,7 @@ std::size_t LazyWeight::bytes() const {
   return state_->device->packed_bytes(state_->spec, rows(), cols());
 }
 
-LazyWeight LazyWeight::concat(std::vector<LazyWeight> parts) {
+LazyWeight LazyWeight::concat(std::vector<LazyWeight> parts, std::int64_t groups) {
   if (parts.empty()) throw Error("concat of no weights");
   std::string joined;
   std::vector<WeightSourcePtr> sources;
@@ -124,26 +126,32 @@ LazyWeight LazyWeight::concat(std::vector<LazyWeight> parts) {
   }
   if (parts.size() == 1) return parts[0];
   const WeightRole role = parts[0].role();
-  if (role == WeightRole::experts) {
-    const std::int64_t experts = parts[0].spec().experts;
-    return LazyWeight(interleave_groups(sources, experts), role, joined).experts(experts);
-  }
+  // Matrices that lie one behind the other in every part; of vectors, each row is one, of a single column.
+  std::int64_t matrices = role == WeightRole::experts ? parts[0].spec().experts : 1;
+  std::int64_t cols = 0;
   if (role == WeightRole::vector) {
-    const std::int64_t rows = parts[0].rows();
-    std::int64_t cols = 0;
+    matrices = parts[0].rows();
     for (std::size_t i = 0; i < sources.size(); ++i) {
-      if (parts[i].rows() != rows) {
-        throw Error("vectors of " + std::to_string(rows) + " and " + std::to_string(parts[i].rows()) +
+      if (parts[i].rows() != matrices) {
+        throw Error("vectors of " + std::to_string(matrices) + " and " + std::to_string(parts[i].rows()) +
                         " rows cannot be fused",
                     joined);
       }
       cols += sources[i]->cols();
-      sources[i] = reshape_source(sources[i], rows * sources[i]->cols(), 1);
+      sources[i] = reshape_source(sources[i], matrices * sources[i]->cols(), 1);
     }
-    WeightSourcePtr fused = rows == 1 ? concat_rows(sources) : interleave_groups(sources, rows);
-    return LazyWeight(reshape_source(std::move(fused), rows, cols), role, joined);
   }
-  return LazyWeight(concat_rows(std::move(sources)), role, joined);
+  for (const WeightSourcePtr& source : sources) {
+    if (groups < 1 || source->rows() % (matrices * groups) != 0)
+      throw Error(std::to_string(source->rows() / matrices) + " outputs do not divide into " +
+                      std::to_string(groups) + " groups",
+                  joined);
+  }
+  WeightSourcePtr fused = matrices * groups == 1 ? concat_rows(std::move(sources))
+                                                 : interleave_groups(sources, matrices * groups);
+  if (role == WeightRole::vector) fused = reshape_source(std::move(fused), matrices, cols);
+  const LazyWeight weight(std::move(fused), role, joined);
+  return role == WeightRole::experts ? weight.experts(matrices) : weight;
 }
 
 }  // namespace ttt::inline v2

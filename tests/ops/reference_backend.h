@@ -103,6 +103,7 @@ class ReferenceBackend final : public Backend {
       case OpKind::pad:
       case OpKind::all_gather:
       case OpKind::reduce_scatter:
+      case OpKind::mesh_partition:
         return true;
       case OpKind::binary: {
         const auto& a = call.as<BinaryAttributes>();

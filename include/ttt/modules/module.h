@@ -37,7 +37,8 @@ struct Home {
       bound{};  // where set, every weight that a module binds is added to it
 
   Backend& backend() const;
-  LazyWeight bind(const LazyWeight&, DataType, const MemoryConfig& = {}) const;  // undefined stays undefined
+  // Undefined stays undefined.
+  LazyWeight bind(const LazyWeight&, DataType, const MemoryConfig& = {}, const Sharding& = {}) const;
 };
 
 // Vectors (norm weights, biases, sinks) are kept in float32: their bytes do not count, their roundings would.

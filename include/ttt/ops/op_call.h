@@ -50,6 +50,7 @@ enum class OpKind : std::uint8_t {
   all_gather,                                 // x
   reduce_scatter,                             // x
   all_reduce,                                 // x
+  mesh_partition,                             // x
   causal_conv1d,                              // x, weight, (bias), state, segments
   selective_scan,                             // x, (dt), (a), b, c, (d), (dt_bias), state, segments
   gated_delta_rule,                           // q, k, v, g, beta, state, segments

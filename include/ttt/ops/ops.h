@@ -217,5 +217,7 @@ Tensor linear_recurrence(const Tensor& a, const Tensor& b, const Tensor& state, 
 Tensor all_gather(const Tensor& x, int axis, int mesh_axis = 1);
 Tensor reduce_scatter(const Tensor& x, int axis, int mesh_axis = 1);
 Tensor all_reduce(Operand x, int mesh_axis = 1);
+// The opposite of all_gather: each device keeps its own of the equal parts of `axis`.
+Tensor mesh_partition(const Tensor& x, int axis, int mesh_axis = 1);
 
 }  // namespace ttt::inline v2::ops

@@ -21,20 +21,40 @@ enum class WeightRole : std::uint8_t {
   vector,     // source [rows, n]; tensor [1, 1, rows, n]: norm weights, biases, scales, small tables
 };
 
+// How a weight lies on a mesh of devices: an axis of its source divides into equal parts along an axis of the
+// mesh (0: rows of devices, 1: columns); along the other mesh axis, or both, every device has the same.
+struct ShardAxis {
+  int mesh_axis = -1;  // -1: not divided
+  std::int64_t parts = 1;
+  bool operator==(const ShardAxis&) const = default;
+};
+struct Sharding {
+  ShardAxis rows{}, cols{};  // of the source; rows of stacked experts: of each expert
+  ShardAxis experts{};
+  bool operator==(const Sharding&) const = default;
+};
+
 struct WeightSpec {
   WeightRole role = WeightRole::linear;
   DataType dtype = DataType::bf16;
   std::int64_t experts = 1;  // for WeightRole::experts
   MemoryConfig memory{};
+  Sharding sharding{};
   bool operator==(const WeightSpec&) const = default;
 };
 
-// The packing() of a device that takes the source's rows in the spec's dtype as they are, one after the other. A mapped
-// checkpoint of that dtype is then adopted where it lies, with neither copy nor cache file.
+// The packing() of a device that takes the source's rows in the spec's dtype as they are, one after the
+// other. A mapped checkpoint of that dtype is then adopted where it lies, with neither copy nor cache file.
 inline constexpr std::string_view row_major_packing = "row_major";
 
-// Shape of the tensor that a weight of this role becomes.
+// Shape of the tensor that a weight of this role becomes, on one device. Error when it does not divide.
 Shape weight_shape(const WeightSpec&, std::int64_t rows, std::int64_t cols);
+
+// What one device of a mesh holds of a weight: for the device in row `mesh_row` and column `mesh_col`. A
+// weight that is not divided is returned as it is.
+WeightSourcePtr shard_of(WeightSourcePtr, const WeightSpec&, int mesh_row, int mesh_col);
+// The spec of such a part by itself.
+WeightSpec shard_spec(const WeightSpec&);
 
 // A device outlives the tensors it made; CausalLM and the modules keep theirs alive.
 class Device {

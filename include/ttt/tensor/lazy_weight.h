@@ -9,30 +9,34 @@
 
 namespace ttt::inline v2 {
 
-// A folder of converted weights: one file per weight, named by a key over the source's fingerprint, the dtype, the role and
-// the device's packing. Files are written under another name, flushed and renamed, so readers in other processes see whole
-// files only; a damaged or foreign file is rebuilt. Safe to share between processes and to delete at any time.
+// A folder of converted weights: one file per weight, named by a key over the source's fingerprint, the
+// dtype, the role and the device's packing. Files are written under another name, flushed and renamed, so
+// readers in other processes see whole files only; a damaged or foreign file is rebuilt. Safe to share
+// between processes and to delete at any time.
 //
-// Loading checks the header, the size and the payload's checksum: one pass at memory speed over pages that the first token
-// needs anyway. TTT_CACHE_VERIFY=header leaves the checksum out, for weights larger than memory. Weights below 64 KiB are not
-// cached. The first write of a process removes files that nobody has used for 90 days; prune() does more.
+// Loading checks the header, the size and the payload's checksum: one pass at memory speed over pages that
+// the first token needs anyway. TTT_CACHE_VERIFY=header leaves the checksum out, for weights larger than
+// memory. Weights below 64 KiB are not cached. The first write of a process removes files that nobody has
+// used for 90 days; prune() does more.
 class WeightCache {
  public:
   WeightCache() = default;  // no cache: converted weights stay in memory
   explicit WeightCache(std::filesystem::path folder);
-  // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty when none can be had.
+  // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty when none can be
+  // had.
   static std::filesystem::path default_folder();
 
   const std::filesystem::path& folder() const { return folder_; }
-  // The packed tensor of `source` for `device`: mapped from the source itself where its bytes are what the device takes
-  // (row_major_packing), else mapped from the cache, converted into it when absent. When the folder can not be written (full
-  // disk, read-only) the weight is converted in memory and warning() says why.
+  // The packed tensor of `source` for `device`: mapped from the source itself where its bytes are what the
+  // device takes (row_major_packing), else mapped from the cache, converted into it when absent. When the
+  // folder can not be written (full disk, read-only) the weight is converted in memory and warning() says
+  // why.
   Tensor load(const WeightSourcePtr& source, const WeightSpec&, Device&) const;
   std::string warning() const;  // of the first failed write; empty when there was none
 
   std::uintmax_t bytes() const;  // of all files in the folder
-  // Removes the files used longest ago until at most `limit` bytes are left, and left-overs of interrupted writes; returns the
-  // bytes removed.
+  // Removes the files used longest ago until at most `limit` bytes are left, and left-overs of interrupted
+  // writes; returns the bytes removed.
   std::uintmax_t prune(std::uintmax_t limit) const;
 
  private:
@@ -58,8 +62,9 @@ class LazyWeight {
   std::int64_t cols() const;  // as stored: in, dim
   const WeightSourcePtr& source() const;
 
-  // The same source bound to what a plan decided; with the same binding as before, the same weight. The device must outlive it.
-  LazyWeight bind(Device&, DataType, MemoryConfig = {}, WeightCache = {}) const;
+  // The same source bound to what a plan decided; with the same binding as before, the same weight. The
+  // device must outlive it.
+  LazyWeight bind(Device&, DataType, MemoryConfig = {}, WeightCache = {}, const Sharding& = {}) const;
   const WeightSpec& spec() const;
   LazyWeight experts(std::int64_t count) const;  // role experts with `count` of them
 
@@ -68,9 +73,11 @@ class LazyWeight {
   bool materialised() const;
   std::size_t bytes() const;  // packed bytes once bound
 
-  // The outputs of the weights side by side (fused qkv, gate_up): rows of a linear weight or a table, rows of each expert,
-  // columns of vectors. Same role, names joined by '+'; the result is unbound.
-  static LazyWeight concat(std::vector<LazyWeight> parts);
+  // The outputs of the weights side by side (fused qkv, gate_up): rows of a linear weight or a table, rows of
+  // each expert, columns of vectors. Same role, names joined by '+'; the result is unbound.
+  // With groups, each part divides into so many, and the first groups of all parts come first: what a device
+  // gets of a column-parallel layer is then a fused weight by itself.
+  static LazyWeight concat(std::vector<LazyWeight> parts, std::int64_t groups = 1);
 
   bool operator==(const LazyWeight& other) const { return state_ == other.state_; }
 

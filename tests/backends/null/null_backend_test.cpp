@@ -99,6 +99,7 @@ TEST(NullMesh, Collectives) {
   expect(ops::all_gather(x, 3), {1, 1, 8, 256});
   expect(ops::all_gather(x, 3, 0), {1, 1, 8, 128});
   expect(ops::reduce_scatter(x, 3), {1, 1, 8, 16});
+  expect(ops::mesh_partition(x, 3), {1, 1, 8, 16});
   expect(ops::all_reduce(x), {1, 1, 8, 64});
   EXPECT_THROW(ops::all_gather(x, 3, 2), Error);
   EXPECT_THROW(ops::reduce_scatter(device->allocate({.shape = {1, 1, 8, 62}}), 3), Error);
