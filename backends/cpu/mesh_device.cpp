@@ -222,9 +222,10 @@ void MeshDevice::run_collective(OpCall& call) {
       const std::int64_t begin = static_cast<std::int64_t>(k) * size;
       const Tensor view = ops::to_contiguous(ops::slice(t, a.axis, begin, begin + size));
       Tensor copy = local_.allocate(view.spec());
-      std::memcpy(cpu_buffer(copy).raw(),
-                  cpu_buffer(view).raw() + static_cast<std::size_t>(view.offset()) * element_size(view.dtype()),
-                  cpu_buffer(copy).bytes());
+      std::memcpy(
+          cpu_buffer(copy).raw(),
+          cpu_buffer(view).raw() + static_cast<std::size_t>(view.offset()) * element_size(view.dtype()),
+          cpu_buffer(copy).bytes());
       return copy;
     };
     Tensor common;

@@ -1,7 +1,10 @@
 #include "ttt/modules/attention.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "modules/fused.h"
+#include "modules/parallel.h"
 #include "modules/print.h"
 
 namespace ttt::inline v2 {
@@ -9,23 +12,6 @@ namespace ttt::inline v2 {
 namespace {
 
 std::int64_t value_dim(const AttentionSpec& s) { return s.v_head_dim > 0 ? s.v_head_dim : s.head_dim; }
-
-// The biases of q, k and v one after the other; a missing one among them counts as zeros.
-LazyWeight join_biases(const AttentionConfig& c) {
-  if (!c.q_bias && !c.k_bias && !c.v_bias) return {};
-  // A vector's values run along its columns: join them as rows of one column, then lay that column down.
-  std::vector<WeightSourcePtr> columns;
-  std::int64_t total = 0;
-  for (const auto& [bias, weight] : {std::pair{&c.q_bias, &c.q}, {&c.k_bias, &c.k}, {&c.v_bias, &c.v}}) {
-    if (!*weight) continue;
-    const std::int64_t n = weight->rows();
-    columns.push_back(*bias ? reshape_source(bias->source(), n, 1)
-                            : make_source(std::vector<float>(static_cast<std::size_t>(n)), n, 1, "zeros"));
-    total += n;
-  }
-  return {reshape_source(concat_rows(std::move(columns)), 1, total), WeightRole::vector,
-          (c.name / "qkv.bias").path};
-}
 
 }  // namespace
 
@@ -45,6 +31,18 @@ std::vector<float> alibi_slopes(int heads) {
   return slopes;
 }
 
+bool divides(const AttentionSpec& spec, const Mesh& mesh) {
+  const int devices = mesh.cols;
+  return spec.heads % devices == 0 && (spec.kv_heads % devices == 0 || devices % spec.kv_heads == 0);
+}
+
+AttentionSpec on_device(const AttentionSpec& spec, const Mesh& mesh) {
+  AttentionSpec part = spec;
+  part.heads = spec.heads / mesh.cols;
+  part.kv_heads = std::max(spec.kv_heads / mesh.cols, 1);
+  return part;
+}
+
 AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
   const AttentionSpec& spec = config.spec;
   const std::string& where = config.name.path;
@@ -62,34 +60,49 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
     }
   };
   expect_rows(config.q, "q", std::int64_t{spec.heads} * spec.head_dim);
-  std::vector<LazyWeight> projections{config.q};
   if (!spec.kv_of_layer) {
     expect_rows(config.k, "k", std::int64_t{spec.kv_heads} * spec.head_dim);
     expect_rows(config.v, "v", spec.kv_heads * value_dim(spec));
-    projections.insert(projections.end(), {config.k, config.v});
+  }
+  if (!divides(spec, target.mesh)) {
+    throw Error(std::to_string(spec.heads) + " heads and " + std::to_string(spec.kv_heads) +
+                    " kv heads do not divide among " + std::to_string(target.mesh.cols) + " devices",
+                where, "choose a mesh that divides the network");
   }
 
   AttentionPlan plan;
-  plan.spec = spec;
+  plan.spec = on_device(spec, target.mesh);
   plan.name = config.name;
-  plan.qkv = resolve(LinearConfig{.weight = LazyWeight::concat(std::move(projections)),
-                                  .bias = join_biases(config),
-                                  .name = config.name / "qkv"},
-                     target);
-  plan.o =
-      resolve(LinearConfig{.weight = config.o, .bias = config.o_bias, .name = config.name / "o"}, target);
+  const ShardAxis units = over(target.mesh, unit_axis);
+  const std::int64_t copies = plan.spec.kv_heads * units.parts / spec.kv_heads;  // of each kv head
+  const auto kv = [&](const LazyWeight& w) { return repeat_heads(w, spec.kv_heads, copies); };
+  std::vector<Projection> projections{{config.q, config.q_bias}};
+  if (!spec.kv_of_layer) {
+    projections.push_back({kv(config.k), kv(config.k_bias)});
+    projections.push_back({kv(config.v), kv(config.v_bias)});
+  }
+  LinearConfig qkv = fused(projections, config.name / "qkv", units.parts);
+  qkv.parallel = Parallel::column;
+  plan.qkv = resolve(qkv, target);
+  plan.o = resolve(
+      LinearConfig{
+          .weight = config.o, .bias = config.o_bias, .name = config.name / "o", .parallel = Parallel::row},
+      target);
   if (spec.qk_norm != QkNorm::none) {
-    const bool own = spec.qk_norm == QkNorm::per_head_weights;
+    const bool own = spec.qk_norm == QkNorm::per_head_weights, full = spec.qk_norm == QkNorm::full_width;
     const auto norm = [&](const LazyWeight& weight, const LazyWeight& bias, const char* name) {
       return resolve(NormConfig{.spec = spec.qk_norm_spec,
                                 .weight = own ? LazyWeight{} : weight,
                                 .bias = bias,
-                                .name = config.name / name},
+                                .name = config.name / name,
+                                .mesh_axis = full ? unit_axis : -1},
                      target);
     };
     plan.q_norm = norm(config.q_norm, config.q_norm_bias, "q_norm");
-    if (!spec.kv_of_layer) plan.k_norm = norm(config.k_norm, config.k_norm_bias, "k_norm");
-    if (own) plan.q_head_weights = config.q_norm, plan.k_head_weights = config.k_norm;
+    if (!spec.kv_of_layer)
+      plan.k_norm = norm(full ? kv(config.k_norm) : config.k_norm,
+                         full ? kv(config.k_norm_bias) : config.k_norm_bias, "k_norm");
+    if (own) plan.q_head_weights = config.q_norm, plan.k_head_weights = kv(config.k_norm);
   }
   if (spec.v_norm && !spec.kv_of_layer)
     plan.v_norm = resolve(NormConfig{.spec = *spec.v_norm, .name = config.name / "v_norm"}, target);
@@ -105,7 +118,8 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
     plan.gate = resolve(LinearConfig{.weight = config.gate,
                                      .bias = config.gate_bias,
                                      .name = config.name / "gate",
-                                     .activation = Activation{spec.gate->act}},
+                                     .activation = Activation{spec.gate->act},
+                                     .parallel = Parallel::column},
                         target);
   }
   if (spec.alibi != 0) {
@@ -151,12 +165,15 @@ Attention::Attention(AttentionPlan plan, const Home& home)
   if (plan_.v_norm) v_norm_.emplace(*plan_.v_norm, home);
   if (plan_.rope) rope_.emplace(*plan_.rope);
   if (plan_.gate) gate_.emplace(*plan_.gate, home);
-  plan_.q_head_weights = home.bind(plan_.q_head_weights, vector_dtype);
-  plan_.k_head_weights = home.bind(plan_.k_head_weights, vector_dtype);
-  plan_.sinks = home.bind(plan_.sinks, vector_dtype);
+  const ShardAxis& units = plan_.o.sharding.cols;
+  plan_.q_head_weights = home.bind(plan_.q_head_weights, vector_dtype, {}, {.rows = units});
+  plan_.k_head_weights = home.bind(plan_.k_head_weights, vector_dtype, {}, {.rows = units});
+  plan_.sinks = home.bind(plan_.sinks, vector_dtype, {}, {.cols = units});
   if (!plan_.alibi_slopes.empty()) {
-    alibi_ = from_host(home.backend(), plan_.alibi_slopes,
-                       {1, 1, 1, static_cast<std::int64_t>(plan_.alibi_slopes.size())}, DataType::f32);
+    const Tensor slopes =
+        from_host(home.backend(), plan_.alibi_slopes,
+                  {1, 1, 1, static_cast<std::int64_t>(plan_.alibi_slopes.size())}, DataType::f32);
+    alibi_ = units.mesh_axis < 0 ? slopes : ops::mesh_partition(slopes, -1, units.mesh_axis);
   }
 }
 

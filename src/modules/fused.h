@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <span>
 #include <vector>
 
 #include "ttt/modules/linear.h"
@@ -12,8 +13,10 @@ struct Projection {
   LazyWeight weight, bias{};
 };
 
-// The projections side by side; where some have a bias, the others count as having zeros.
-inline LinearConfig fused(std::initializer_list<Projection> parts, const ModuleName& name) {
+// The projections side by side; where some have a bias, the others count as having zeros. `groups`: of
+// LazyWeight::concat.
+inline LinearConfig fused(std::span<const Projection> parts, const ModuleName& name,
+                          std::int64_t groups = 1) {
   std::vector<LazyWeight> weights, biases;
   bool any = false;
   for (const Projection& part : parts) any = any || part.bias;
@@ -26,10 +29,13 @@ inline LinearConfig fused(std::initializer_list<Projection> parts, const ModuleN
                                        std::vector<float>(static_cast<std::size_t>(part.weight.rows())), 1,
                                        part.weight.rows(), WeightRole::vector));
   }
-  return {.weight = weights.size() == 1 ? weights.front() : LazyWeight::concat(std::move(weights)),
-          .bias = any ? biases.size() == 1 ? biases.front() : LazyWeight::concat(std::move(biases))
+  return {.weight = weights.size() == 1 ? weights.front() : LazyWeight::concat(std::move(weights), groups),
+          .bias = any ? biases.size() == 1 ? biases.front() : LazyWeight::concat(std::move(biases), groups)
                       : LazyWeight{},
           .name = name};
+}
+inline LinearConfig fused(std::initializer_list<Projection> parts, const ModuleName& name) {
+  return fused(std::span(parts.begin(), parts.size()), name);
 }
 
 // Columns [begin, begin + width) of a fused result, as a view; begin moves on.

@@ -1,17 +1,21 @@
 #include "ttt/modules/lm_head.h"
 
+#include "modules/parallel.h"
 #include "modules/print.h"
 
 namespace ttt::inline v2 {
 
 LmHeadPlan resolve(const LmHeadConfig& config, const Target& target) {
-  return {
-      .linear = resolve(
-          LinearConfig{
-              .weight = config.weight, .bias = config.bias, .name = config.name, .out_dtype = DataType::f32},
-          target),
-      .scale = config.scale.value_or(1.0f),
-      .softcap = config.softcap};
+  const std::int64_t parts = over(target.mesh, unit_axis).parts;
+  return {.linear = resolve(LinearConfig{.weight = pad_rows(config.weight, parts),
+                                         .bias = pad_rows(config.bias, parts),
+                                         .name = config.name,
+                                         .out_dtype = DataType::f32,
+                                         .parallel = Parallel::column},
+                            target),
+          .scale = config.scale.value_or(1.0f),
+          .softcap = config.softcap,
+          .vocab = config.weight.rows()};
 }
 
 void print(const LmHeadPlan& plan, PlanRows& rows) {
@@ -35,6 +39,10 @@ Tensor LmHead::operator()(const Tensor& x, Mode mode) const {
     logits = ops::mul(std::move(logits), 1 / cap);
     logits = ops::unary(std::move(logits), {UnaryOp::tanh});
     logits = ops::mul(std::move(logits), cap);
+  }
+  if (const ShardAxis& units = plan_.linear.sharding.rows; units.mesh_axis >= 0) {
+    logits = ops::all_gather(logits, -1, units.mesh_axis);
+    if (logits.dim(-1) != plan_.vocab) logits = ops::slice(logits, -1, 0, plan_.vocab);
   }
   return logits;
 }

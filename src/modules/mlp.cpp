@@ -13,15 +13,22 @@ MlpPlan resolve(const MlpConfig& config, const Target& target) {
   plan.limit = config.limit;
   const bool gated = config.gate.defined();
   if (gated)
-    plan.gate = resolve(
-        LinearConfig{.weight = config.gate, .bias = config.gate_bias, .name = config.name / "gate"}, target);
+    plan.gate = resolve(LinearConfig{.weight = config.gate,
+                                     .bias = config.gate_bias,
+                                     .name = config.name / "gate",
+                                     .parallel = Parallel::column},
+                        target);
   plan.up = resolve(LinearConfig{.weight = config.up,
                                  .bias = config.up_bias,
                                  .name = config.name / "up",
-                                 .activation = gated ? Activation{} : plan.act},
+                                 .activation = gated ? Activation{} : plan.act,
+                                 .parallel = Parallel::column},
                     target);
-  plan.down = resolve(
-      LinearConfig{.weight = config.down, .bias = config.down_bias, .name = config.name / "down"}, target);
+  plan.down = resolve(LinearConfig{.weight = config.down,
+                                   .bias = config.down_bias,
+                                   .name = config.name / "down",
+                                   .parallel = Parallel::row},
+                      target);
   if (gated && config.gate.rows() != config.up.rows())
     throw Error("gate and up have different widths", config.name.path, "check the weight map");
   if (plan.down.weight.cols() != plan.up.weight.rows())

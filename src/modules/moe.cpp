@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "modules/parallel.h"
 #include "modules/print.h"
 
 namespace ttt::inline v2 {
@@ -17,16 +18,17 @@ RouterPlan resolve(const RouterConfig& config, const Target& target) {
                     std::to_string(config.experts) + " experts",
                 config.name.path, "groups must divide the experts, top_groups must be from 1 to groups");
   }
-  return {
-      .spec = s,
-      .experts = config.experts,
-      .top_k = config.top_k,
-      .linear = resolve(
-          LinearConfig{
-              .weight = config.weight, .bias = config.bias, .name = config.name, .out_dtype = DataType::f32},
-          target),
-      .correction_bias = config.correction_bias,
-      .name = config.name};
+  return {.spec = s,
+          .experts = config.experts,
+          .top_k = config.top_k,
+          .linear = resolve(LinearConfig{.weight = config.weight,
+                                         .bias = config.bias,
+                                         .name = config.name,
+                                         .out_dtype = DataType::f32,
+                                         .parallel = Parallel::stream},
+                            target),
+          .correction_bias = config.correction_bias,
+          .name = config.name};
 }
 
 void print(const RouterPlan& plan, PlanRows& rows) {
@@ -115,10 +117,19 @@ MoePlan resolve(const MoeConfig& config, const Target& target) {
   plan.gate_dtype = target.weight_dtype((name / "gate").path);
   plan.up_dtype = target.weight_dtype((name / "up").path);
   plan.down_dtype = target.weight_dtype((name / "down").path);
+  const ShardAxis stream = over(target.mesh, stream_axis), units = over(target.mesh, unit_axis);
+  plan.up_sharding.cols = plan.down_sharding.rows = stream;
+  if (s.experts % units.parts == 0) {
+    plan.up_sharding.experts = plan.down_sharding.experts = units;
+  } else {
+    plan.up_sharding.rows = plan.down_sharding.cols = units;
+  }
   if (config.shared) plan.shared = resolve(*config.shared, target);
   if (config.shared_gate)
-    plan.shared_gate =
-        resolve(LinearConfig{.weight = config.shared_gate, .name = config.name / "shared_gate"}, target);
+    plan.shared_gate = resolve(
+        LinearConfig{
+            .weight = config.shared_gate, .name = config.name / "shared_gate", .parallel = Parallel::stream},
+        target);
   return plan;
 }
 
@@ -134,17 +145,27 @@ void print(const MoePlan& plan, PlanRows& rows) {
   weight("gate", plan.gate, plan.gate_dtype);
   weight("up", plan.up, plan.up_dtype);
   weight("down", plan.down, plan.down_dtype);
+  if (plan.up_sharding.experts.parts > 1)
+    row(rows, name, "division",
+        "experts over mesh axis " + std::to_string(plan.up_sharding.experts.mesh_axis));
+  if (plan.up_sharding.rows.parts > 1)
+    row(rows, name, "division",
+        "hidden units over mesh axis " + std::to_string(plan.up_sharding.rows.mesh_axis));
   if (plan.shared) print(*plan.shared, rows);
   if (plan.shared_gate) print(*plan.shared_gate, rows);
 }
 
 Moe::Moe(MoePlan plan, const Home& home) : plan_(std::move(plan)), router_(plan_.router, home) {
-  plan_.gate = home.bind(plan_.gate, plan_.gate_dtype);
-  plan_.up = home.bind(plan_.up, plan_.up_dtype);
-  plan_.down = home.bind(plan_.down, plan_.down_dtype);
-  plan_.gate_bias = home.bind(plan_.gate_bias, vector_dtype);
-  plan_.up_bias = home.bind(plan_.up_bias, vector_dtype);
-  plan_.down_bias = home.bind(plan_.down_bias, vector_dtype);
+  const Sharding &up = plan_.up_sharding, &down = plan_.down_sharding;
+  plan_.gate = home.bind(plan_.gate, plan_.gate_dtype, {}, up);
+  plan_.up = home.bind(plan_.up, plan_.up_dtype, {}, up);
+  plan_.down = home.bind(plan_.down, plan_.down_dtype, {}, down);
+  // A bias has a row for each expert and a column for each output.
+  plan_.gate_bias = home.bind(plan_.gate_bias, vector_dtype, {}, {.rows = up.experts, .cols = up.rows});
+  plan_.up_bias = home.bind(plan_.up_bias, vector_dtype, {}, {.rows = up.experts, .cols = up.rows});
+  plan_.down_bias = home.bind(plan_.down_bias, vector_dtype, {}, {.rows = down.experts, .cols = down.rows});
+  if (up.experts.mesh_axis >= 0)
+    first_expert_ = first_of_parts(home.backend(), plan_.spec.experts, up.experts);
   if (plan_.shared) shared_.emplace(*plan_.shared, home);
   if (plan_.shared_gate) shared_gate_.emplace(*plan_.shared_gate, home);
 }
@@ -152,21 +173,36 @@ Moe Moe::from_config(const MoeConfig& config, const Target& target, const Home& 
   return Moe(resolve(config, target), home);
 }
 
+// Each token times its experts. Where the products are parts of sums over a mesh axis, the bias waits for the
+// sum.
+static Tensor expert_linear(const Tensor& x, const LazyWeight& w, const LazyWeight& bias,
+                            const Tensor& experts, int reduce_axis) {
+  const Tensor* b = bias ? &bias.get() : nullptr;
+  if (reduce_axis < 0) return ops::sparse_matmul(x, w.get(), experts, b);
+  Tensor y = ops::all_reduce(ops::sparse_matmul(x, w.get(), experts), reduce_axis);
+  if (b == nullptr) return y;
+  const Tensor ids = experts.reshape({1, 1, 1, experts.shape().elements()});
+  return ops::add(std::move(y), ops::embedding(ids, *b).reshape(y.shape()), {.dtype = x.dtype()});
+}
+
 Tensor Moe::forward(const Tensor& x, Mode mode) const {
-  const auto bias = [](const LazyWeight& b) { return b ? &b.get() : nullptr; };
   auto [weights, experts] = router_.forward(x, mode);
-  Tensor hidden = ops::sparse_matmul(x, plan_.up.get(), experts, bias(plan_.up_bias));
+  // Those of other devices are outside of the own ones and give zeros.
+  if (first_expert_) experts = ops::subtract(ops::typecast(experts, DataType::i32), first_expert_);
+  const int over_inputs = plan_.up_sharding.cols.mesh_axis, over_units = plan_.down_sharding.cols.mesh_axis;
+  Tensor hidden = expert_linear(x, plan_.up, plan_.up_bias, experts, over_inputs);
   if (plan_.gate) {
-    Tensor gate = ops::sparse_matmul(x, plan_.gate.get(), experts, bias(plan_.gate_bias));
+    Tensor gate = expert_linear(x, plan_.gate, plan_.gate_bias, experts, over_inputs);
     hidden = gated_product(std::move(gate), std::move(hidden), plan_.spec.act, plan_.spec.limit);
   } else {
     hidden = ops::unary(std::move(hidden), plan_.spec.act);
   }
-  const Tensor each = ops::sparse_matmul(hidden, plan_.down.get(), experts,
-                                         bias(plan_.down_bias));  // [1, tokens, top_k, dim]
+  const Tensor each =
+      expert_linear(hidden, plan_.down, plan_.down_bias, experts, over_units);  // [1, tokens, top_k, dim]
   // The weighted sum as one product per token, so that it is rounded once.
   const Tensor row = ops::typecast(weights, each.dtype()).reshape({1, x.dim(2), 1, weights.dim(3)});
   Tensor y = ops::matmul(row, each).reshape({1, 1, x.dim(2), each.dim(3)});
+  if (first_expert_) y = ops::all_reduce(std::move(y), plan_.down_sharding.experts.mesh_axis);
   if (shared_) {
     Tensor shared = shared_->forward(x, mode);
     if (shared_gate_)

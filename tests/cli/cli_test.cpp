@@ -9,6 +9,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "paths.h"
 #include "ttt/base/version.h"
 #include "ttt/testing/fixture.h"
 
@@ -23,7 +24,7 @@ struct Outcome {
   json object() const { return json::parse(out); }
 };
 
-const fs::path source = TTT_SOURCE_DIR;
+const fs::path source = ttt::test::source_dir();
 
 std::string read(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -53,8 +54,8 @@ class Cli : public testing::Test {
   static Outcome ttt(const std::string& arguments, const std::string& input = "") {
     const fs::path out = folder() / "out", err = folder() / "err", in = folder() / "in";
     std::ofstream(in, std::ios::binary) << input;
-    const std::string command = fs::path(TTT_BUILD_DIR).string() + "/bin/ttt " + arguments + " < " +
-                                in.string() + " > " + out.string() + " 2> " + err.string();
+    const std::string command = ttt::test::build_dir() + "/bin/ttt " + arguments + " < " + in.string() +
+                                " > " + out.string() + " 2> " + err.string();
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
   }
@@ -300,7 +301,7 @@ TEST_F(Cli, Completion) {
 
 TEST_F(Cli, AFullDiskIsAnError) {
   const std::string command =
-      fs::path(TTT_BUILD_DIR).string() + "/bin/ttt hw > /dev/full 2> " + (folder() / "err").string();
+      ttt::test::build_dir() + "/bin/ttt hw > /dev/full 2> " + (folder() / "err").string();
   const int status = std::system(command.c_str());
   EXPECT_EQ(WEXITSTATUS(status), 1);
   EXPECT_TRUE(read(folder() / "err").starts_with("error: can not write"));

@@ -1,4 +1,5 @@
 #include "ttt/convert/checkpoint.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 
@@ -13,7 +14,7 @@ namespace {
 using test::GgufBytes;
 using test::TemporaryFolder;
 using Values = std::vector<float>;
-const std::string data_folder = TTT_TEST_DATA;
+const std::string data_folder = ttt::test::source_dir() + "/tests/convert/data";
 
 void write_tensors(const std::filesystem::path& path, const std::vector<std::string>& names) {
   static const Values values{1, 2, 3, 4};

@@ -1,4 +1,5 @@
 #include "ttt/convert/storage_type.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 
@@ -13,7 +14,7 @@
 namespace ttt {
 namespace {
 
-const std::string data_folder = TTT_TEST_DATA;
+const std::string data_folder = ttt::test::source_dir() + "/tests/convert/data";
 
 std::vector<StorageType> quantised_types() {
   std::vector<StorageType> types;

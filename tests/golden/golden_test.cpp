@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "paths.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/safetensors.h"
 #include "ttt/testing/evaluate.h"
@@ -18,7 +19,7 @@ using ttt::testing::GoldenOptions;
 using ttt::testing::GoldenResult;
 using ttt::testing::GoldenRun;
 
-const fs::path golden_folder = fs::path(TTT_SOURCE_DIR) / "tests/golden";
+const fs::path golden_folder = fs::path(ttt::test::source_dir()) / "tests/golden";
 
 std::vector<fs::path> fixtures() {
   std::vector<fs::path> paths;

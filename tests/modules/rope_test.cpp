@@ -4,6 +4,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "paths.h"
 #include "ttt/modules/attention.h"
 #include "ttt/modules/rope.h"
 
@@ -37,7 +38,7 @@ RopeSpec spec_of(const json& c) {
 }
 
 TEST(Rope, FrequenciesEqualTransformers) {
-  std::ifstream file(TTT_TEST_DATA "/rope.json");
+  std::ifstream file(ttt::test::source_dir() + "/tests/modules/data/rope.json");
   const json cases = json::parse(file);
   ASSERT_GE(cases.size(), 7u);
   for (const json& c : cases) {

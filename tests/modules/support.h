@@ -71,23 +71,21 @@ struct Part {
 class Stage {
  public:
   Stage(std::size_t sequences, int kv_heads, int head_dim, DataType kv, int v_head_dim,
-        std::int64_t block_size = 4, std::int64_t blocks_each = 16)
-      : block_size_(block_size), blocks_each_(blocks_each) {
+        std::int64_t block_size = 4, std::int64_t blocks_each = 16, Backend& device = cpu_home().backend())
+      : device_(device), block_size_(block_size), blocks_each_(blocks_each) {
     state_.blocks = static_cast<std::int64_t>(sequences) * blocks_each;
     state_.block_size = block_size;
     const auto cache = [&](int width) {
-      return cpu_home().backend().allocate(
-          {.shape = {state_.blocks, kv_heads, block_size, width}, .dtype = kv});
+      return device_.allocate({.shape = {state_.blocks, kv_heads, block_size, width}, .dtype = kv});
     };
     state_.kv[{0, 0}] = {cache(head_dim), cache(v_head_dim)};
   }
 
   // `which[i]` is the sequence that parts[i] continues.
   Step step(const std::vector<Part>& parts, const std::vector<std::size_t>& which) {
-    Backend& device = cpu_home().backend();
     Step s;
     s.state = &state_;
-    s.device = &device;
+    s.device = &device_;
     std::vector<std::int32_t> table, decode_positions;
     for (std::size_t i = 0; i < parts.size(); ++i) {
       s.sequences.push_back({.first = s.tokens,
@@ -104,12 +102,13 @@ class Stage {
       s.tokens += parts[i].count;
     }
     s.mode = s.decode_rows == s.tokens ? Mode::decode : Mode::prefill;
-    s.page_table = from_host(device, table, {static_cast<std::int64_t>(parts.size()), blocks_each_});
-    if (s.decode_rows > 0) s.decode_positions = from_host(device, decode_positions, {s.decode_rows});
+    s.page_table = from_host(device_, table, {static_cast<std::int64_t>(parts.size()), blocks_each_});
+    if (s.decode_rows > 0) s.decode_positions = from_host(device_, decode_positions, {s.decode_rows});
     return s;
   }
 
  private:
+  Backend& device_;
   State state_;
   std::int64_t block_size_, blocks_each_;
 };

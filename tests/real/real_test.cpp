@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "paths.h"
 #include "ttt/runtime/chat.h"
 #include "ttt/testing/bench.h"
 #include "ttt/testing/evaluate.h"
@@ -49,8 +50,8 @@ class Real : public testing::Test {
   }
   TokenAccuracyResult agreement(const char* reference, const std::string& precision) const {
     const ttt::LoadedModel loaded = ttt::load(path_, {.precision = precision});
-    return evaluate_tokens(*loaded.model,
-                           Reference::open(fs::path(TTT_SOURCE_DIR) / "tests/golden/reference" / reference));
+    return evaluate_tokens(*loaded.model, Reference::open(fs::path(ttt::test::source_dir()) /
+                                                          "tests/golden/reference" / reference));
   }
   fs::path path_;
 };

@@ -1,4 +1,5 @@
 #include "ttt/runtime/sampler.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 
@@ -53,7 +54,7 @@ std::vector<double> dense(const std::vector<Sampler::Candidate>& kept, std::size
 }
 
 nlohmann::json goldens() {
-  std::ifstream file(TTT_TEST_DATA "/sampling.json");
+  std::ifstream file(ttt::test::source_dir() + "/tests/runtime/data/sampling.json");
   return nlohmann::json::parse(file);
 }
 

@@ -1,4 +1,5 @@
 #include "ttt/tensor/block_float.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 
@@ -23,7 +24,8 @@ struct Golden {
 };
 
 Golden load(const std::string& name) {
-  std::ifstream file(std::string(TTT_TEST_DATA) + "/block_float/" + name + ".bin", std::ios::binary);
+  std::ifstream file(ttt::test::source_dir() + "/tests/tensor/data/block_float/" + name + ".bin",
+                     std::ios::binary);
   EXPECT_TRUE(file) << name;
   Golden g;
   std::int32_t extents[2] = {};

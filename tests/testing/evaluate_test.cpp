@@ -1,5 +1,6 @@
 // Numbers of perplexity from transformers 5.23 in float32, eager attention, over the same windows.
 #include "ttt/testing/evaluate.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace ttt::testing;
 
-const fs::path golden_folder = fs::path(TTT_SOURCE_DIR) / "tests/golden";
+const fs::path golden_folder = fs::path(ttt::test::source_dir()) / "tests/golden";
 
 // One tiny model for all tests.
 struct Tiny {
@@ -26,7 +27,8 @@ struct Tiny {
     write_fixture(golden_folder / "fixtures/llama.json", folder);
     const ttt::LoadOptions options{.precision = "f32", .threads = 2, .cache = ""};
     loaded = ttt::load(folder, options);
-    tokenizer = ttt::Tokenizer::from_file(fs::path(TTT_SOURCE_DIR) / "tests/cli/data/tiny_tokenizer");
+    tokenizer =
+        ttt::Tokenizer::from_file(fs::path(ttt::test::source_dir()) / "tests/cli/data/tiny_tokenizer");
   }
   ~Tiny() { fs::remove_all(folder); }
   fs::path folder;

@@ -1,4 +1,5 @@
 #include "ttt/testing/fixture.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using ttt::testing::FixtureKind;
 
-const fs::path golden = fs::path(TTT_SOURCE_DIR) / "tests/golden";
+const fs::path golden = fs::path(ttt::test::source_dir()) / "tests/golden";
 
 float value_of(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
 

@@ -1,4 +1,5 @@
 #include "ttt/text/chat_template.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 
@@ -19,7 +20,7 @@ using ttt::ChatTemplate;
 using ttt::RenderedPrompt;
 using ttt::RenderOptions;
 
-const std::string folder = std::string(TTT_TEST_DATA) + "/templates/";
+const std::string folder = ttt::test::source_dir() + "/tests/text/data/templates/";
 
 std::string read(const std::string& name) {
   std::ifstream in(folder + name, std::ios::binary);

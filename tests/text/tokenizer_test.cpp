@@ -1,4 +1,5 @@
 #include "ttt/text/tokenizer.h"
+#include "paths.h"
 
 #include <gtest/gtest.h>
 
@@ -23,7 +24,7 @@ const Json& goldens(const std::string& name) {
   static std::map<std::string, Json> loaded;
   const auto [it, is_new] = loaded.try_emplace(name);
   if (is_new) {
-    std::ifstream file(std::string(TTT_TEST_DATA) + "/" + name + ".json");
+    std::ifstream file(ttt::test::source_dir() + "/tests/text/data/" + name + ".json");
     it->second = Json::parse(file);
   }
   return it->second;

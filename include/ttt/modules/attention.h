@@ -12,6 +12,11 @@
 
 namespace ttt::inline v2 {
 
+// Whether the heads divide among the columns of a mesh: kv heads do too, or columns share them evenly.
+bool divides(const AttentionSpec&, const Mesh&);
+// What is left of an attention for one device of a mesh that divides it: its share of the heads.
+AttentionSpec on_device(const AttentionSpec&, const Mesh&);
+
 struct AttentionConfig {
   AttentionSpec spec{};
   LazyWeight q, k, v;  // [heads * head_dim, dim], [kv_heads * head_dim, dim] twice
@@ -25,7 +30,7 @@ struct AttentionConfig {
 };
 
 struct AttentionPlan {
-  AttentionSpec spec{};
+  AttentionSpec spec{};  // of one device
   ModuleName name;
   LinearPlan qkv, o;  // q, k and v in one matrix
   std::optional<NormPlan> q_norm, k_norm, v_norm;
@@ -33,7 +38,7 @@ struct AttentionPlan {
   std::optional<LinearPlan> gate;
   LazyWeight q_head_weights, k_head_weights;  // QkNorm::per_head_weights: [heads, head_dim]
   LazyWeight sinks;
-  std::vector<float> alibi_slopes;  // one per head; empty: none
+  std::vector<float> alibi_slopes;  // one per head of all devices; empty: none
   float scale = 0;
   DataType kv_dtype = DataType::bf16;
   SDPAProgramConfig prefill_program{}, decode_program{};

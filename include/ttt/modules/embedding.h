@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ttt/modules/module.h"
+#include "ttt/modules/parallel.h"
 
 namespace ttt::inline v2 {
 
@@ -9,12 +10,16 @@ struct EmbeddingConfig {
   LazyWeight weight;  // [entries, dim]
   ModuleName name{};
   std::optional<float> scale{};  // 1
+  // On a mesh: each column of devices holds a part of the entries, rows divide the width. False: all entries
+  // everywhere.
+  bool divide_entries = true;
 };
 struct EmbeddingPlan {
   LazyWeight weight;
   ModuleName name;
   DataType dtype = DataType::bf16, out_dtype = DataType::bf16;
   float scale = 1;
+  Sharding sharding{};
   MemoryConfig out{};
   bool operator==(const EmbeddingPlan&) const = default;
 };
@@ -31,6 +36,7 @@ class Embedding {
 
  private:
   EmbeddingPlan plan_;
+  Tensor first_entry_;  // [1, 1, 1, 1] i32, each device its own; undefined where entries are not divided
 };
 
 }  // namespace ttt::inline v2

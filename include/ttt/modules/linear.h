@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ttt/modules/module.h"
+#include "ttt/modules/parallel.h"
 
 namespace ttt::inline v2 {
 
@@ -12,6 +13,7 @@ struct LinearConfig {
   std::optional<Activation> activation{};  // unset: none
   std::optional<DataType> dtype{};         // of the weight; unset: the target's rows
   std::optional<DataType> out_dtype{};     // unset: the activations'
+  Parallel parallel = Parallel::none;      // how it divides on the target's mesh
 };
 
 struct LinearPlan {
@@ -19,6 +21,8 @@ struct LinearPlan {
   ModuleName name;
   DataType dtype = DataType::bf16, out_dtype = DataType::bf16;
   Activation activation{};
+  Sharding sharding{}, bias_sharding{};
+  int reduce_axis = -1;  // products are summed over this axis of the mesh; -1: they are whole
   struct ModePlan {
     MatmulProgramConfig program_config{};
     MemoryConfig out{};

@@ -16,6 +16,7 @@ struct LmHeadPlan {
   LinearPlan linear;
   float scale = 1;
   std::optional<float> softcap;
+  std::int64_t vocab = 0;  // of the logits; the matrix may be padded
   bool operator==(const LmHeadPlan&) const = default;
 };
 LmHeadPlan resolve(const LmHeadConfig&, const Target&);

@@ -57,6 +57,9 @@ struct MoePlan {
   RouterPlan router;
   LazyWeight gate, up, down, gate_bias, up_bias, down_bias;
   DataType gate_dtype = DataType::bf16, up_dtype = DataType::bf16, down_dtype = DataType::bf16;
+  // On a mesh each column of devices has whole experts where they divide, else a part of every expert's
+  // hidden units.
+  Sharding up_sharding{}, down_sharding{};  // up's are gate's too
   std::optional<MlpPlan> shared;
   std::optional<LinearPlan> shared_gate;
   ModuleName name;
@@ -79,6 +82,7 @@ class Moe {
   Router router_;
   std::optional<Mlp> shared_;
   std::optional<Linear> shared_gate_;
+  Tensor first_expert_;  // [1, 1, 1, 1] i32, each device its own; undefined where experts are not divided
 };
 
 }  // namespace ttt::inline v2

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "ttt/modules/module.h"
+#include "ttt/modules/parallel.h"
 #include "ttt/modules/spec.h"
 
 namespace ttt::inline v2 {
@@ -12,11 +13,13 @@ struct RmsNormConfig {
   LazyWeight weight{};  // [1, n]; unset: ones
   ModuleName name{};
   std::optional<float> eps{};  // 1e-5
+  int mesh_axis = -1;          // the vector is divided over this axis of the target's mesh; -1: it is whole
 };
 struct RmsNormPlan {
   LazyWeight weight;
   ModuleName name;
   float eps = 1e-5f;
+  ShardAxis division{};
   MemoryConfig in{}, out{};
   bool operator==(const RmsNormPlan&) const = default;
 };
@@ -42,11 +45,13 @@ struct LayerNormConfig {
   LazyWeight bias{};    // [1, n]; unset: none
   ModuleName name{};
   std::optional<float> eps{};  // 1e-5
+  int mesh_axis = -1;          // as RmsNormConfig's
 };
 struct LayerNormPlan {
   LazyWeight weight, bias;
   ModuleName name;
   float eps = 1e-5f;
+  ShardAxis division{};
   MemoryConfig in{}, out{};
   bool operator==(const LayerNormPlan&) const = default;
 };
@@ -73,6 +78,7 @@ struct NormConfig {
   NormSpec spec{};
   LazyWeight weight{}, bias{};
   ModuleName name{};
+  int mesh_axis = -1;  // as RmsNormConfig's
 };
 using NormPlan = std::variant<RmsNormPlan, LayerNormPlan>;
 NormPlan resolve(const NormConfig&, const Target&);
