@@ -1,6 +1,5 @@
 # ttt_layer(NAME [DEPS layers...]): one shared library per layer, from src/NAME and include/ttt/NAME.
 # src/NAME/layer.cmake, where present, adds the private third-party libraries of the layer.
-# -Wl,--no-undefined turns a call to a layer on the right into a link error.
 function(ttt_layer name)
   cmake_parse_arguments(arg "" "" "DEPS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
@@ -10,7 +9,7 @@ function(ttt_layer name)
     set(scope PUBLIC)
     target_include_directories(ttt_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
     target_link_libraries(ttt_${name} PRIVATE $<BUILD_INTERFACE:ttt_options>)
-    target_link_options(ttt_${name} PRIVATE -Wl,--no-undefined)
+    target_link_options(ttt_${name} PRIVATE ${ttt_no_undefined})
     target_compile_features(ttt_${name} PUBLIC cxx_std_20)
     set_target_properties(ttt_${name} PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
                           INSTALL_RPATH "$ORIGIN")

@@ -16,6 +16,11 @@ target_compile_features(ttt_options INTERFACE cxx_std_20)
 target_compile_options(ttt_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 target_compile_options(ttt_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
                        -ffp-contract=off $<$<BOOL:${TTT_WERROR}>:-Werror>)
+# A call to a layer on the right is a link error. Clang's sanitizers are the exception: their runtime is in the programs alone.
+set(ttt_no_undefined -Wl,--no-undefined)
+if(TTT_SANITIZE AND CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  set(ttt_no_undefined "")
+endif()
 if(TTT_SANITIZE)
   target_compile_options(ttt_options INTERFACE -fsanitize=${TTT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
   target_link_options(ttt_options INTERFACE -fsanitize=${TTT_SANITIZE})

@@ -12,6 +12,9 @@ function(ttt_model_library name)
   # Nothing but the entry points is visible, so that two libraries of different releases never see each other's copies.
   set(exports ${CMAKE_CURRENT_BINARY_DIR}/${name}.exports)
   file(CONFIGURE OUTPUT ${exports} CONTENT "{ global: ttt_model_library_*; local: *; };\n" @ONLY)
-  target_link_options(${name} PRIVATE -Wl,--version-script=${exports} -Wl,--no-undefined)
+  target_link_options(${name} PRIVATE -Wl,--version-script=${exports})
+  if(NOT (TTT_SANITIZE AND CMAKE_CXX_COMPILER_ID MATCHES "Clang"))  # whose sanitizers live in the programs alone
+    target_link_options(${name} PRIVATE -Wl,--no-undefined)
+  endif()
   set_target_properties(${name} PROPERTIES CXX_VISIBILITY_PRESET default INSTALL_RPATH "$ORIGIN/../..")
 endfunction()
