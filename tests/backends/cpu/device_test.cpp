@@ -31,7 +31,7 @@ TEST(CpuDevice, AnUnknownInstructionSetIsAnErrorThatListsTheOthers) {
 
 TEST(CpuDevice, RefusesWhatItCannotBe) {
   EXPECT_THROW(open_device("cpu", {.threads = -1}), Error);
-  EXPECT_THROW(open_device("cpu", {.mesh = {2, 4}}), Error);
+  EXPECT_THROW(open_device("cpu", {.mesh = {0, 4}}), Error);
 }
 
 TEST(CpuDevice, CountsAndReusesMemory) {
