@@ -92,6 +92,37 @@ TEST_F(SmolLM2, TokensAgreeWithTheReference) {
   EXPECT_GE(accuracy.top5, 0.99);
 }
 
+// One request alone; then as one of eight of different lengths, in chunks of at most 5; on one thread and on
+// two.
+TEST_F(SmolLM2, DeterministicModeIsBitwiseEqual) {
+  const std::string text = gpl3();
+  if (text.empty()) GTEST_SKIP() << "no text";
+  const auto request = [&](std::size_t i) {
+    return ttt::GenerationRequest{
+        .prompt = text.substr(400 * i, 20 + 30 * i),
+        .sampling = {.logprobs = 5, .prompt_logprobs = 5, .max_new_tokens = 6, .ignore_eos = true}};
+  };
+  std::vector<float> want;
+  for (const int threads : {1, 2}) {
+    const ttt::LoadedModel loaded = ttt::load(path_, {.threads = threads, .deterministic = true});
+    for (const std::size_t company : {std::size_t{0}, std::size_t{7}}) {
+      std::vector<ttt::GenerationRequest> requests{request(4)};
+      for (std::size_t i = 0; i < company; ++i) requests.push_back(request(i < 4 ? i : i + 1));
+      ttt::Generator generator(*loaded.model, &*loaded.tokenizer,
+                               {.max_batch = 8, .max_step_tokens = company == 0 ? 512 : 5});
+      const ttt::GenerationResult result = generator.generate(requests).front();
+      std::vector<float> got;
+      for (const auto* list : {&result.prompt_logprobs, &result.logprobs}) {
+        for (const ttt::PositionLogprobs& position : *list)
+          for (const ttt::TokenLogprob& token : position.top) got.push_back(token.logprob);
+      }
+      ASSERT_EQ(got.size(), 5 * (result.prompt_tokens - 1 + 6));
+      if (want.empty()) want = got;
+      EXPECT_EQ(got, want) << threads << " threads, " << company << " others";
+    }
+  }
+}
+
 TEST_F(SmolLM2, MemoryIsTheWeightsAndTheCache) {
   const std::size_t before = resident_bytes();
   PeakMemory memory;
