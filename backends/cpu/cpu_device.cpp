@@ -408,6 +408,11 @@ bool CpuDevice::supports(const OpCall& call) const {
   const auto one_matrix = [&](const Tensor& w) {
     return whole(w) && w.shape().elements() == w.dim(-1) * w.dim(-2);
   };
+  // As many matrices as x has batches.
+  const auto matrix_per_batch = [&](const Tensor& x, const Tensor& w) {
+    return whole(w) && w.offset() == 0 && x.shape().rank() == 4 && x.dim(0) == 1 && x.dim(1) == w.dim(1) &&
+           w.dim(1) == cpu_buffer(w).packed().experts;
+  };
   switch (call.op) {
     case OpKind::linear:
       return floats({0, 2}) &&
@@ -415,7 +420,8 @@ bool CpuDevice::supports(const OpCall& call) const {
     case OpKind::matmul:
       if (is_packed(call.in(1))) {
         const auto& attributes = call.as<LinearAttributes>();
-        return floats({0}) && one_matrix(call.in(1)) && !attributes.transpose_a && !attributes.transpose_b;
+        return floats({0}) && (one_matrix(call.in(1)) || matrix_per_batch(call.in(0), call.in(1))) &&
+               !attributes.transpose_a && !attributes.transpose_b;
       }
       return all_plain(call) && plain_float(call.in(0)) && plain_float(call.in(1));
     case OpKind::sparse_matmul:
@@ -435,6 +441,13 @@ bool CpuDevice::supports(const OpCall& call) const {
     case OpKind::chunked_scaled_dot_product_attention:
     case OpKind::paged_scaled_dot_product_attention_decode:
       return floats({0, 4, 5}) && cache(call.in(1)) && cache(call.in(2));
+    case OpKind::chunked_flash_mla_prefill:
+    case OpKind::paged_flash_multi_latent_attention_decode:
+      return floats({0, 4, 5}) && cache(call.in(1));
+    case OpKind::sparse_sdpa:
+      return floats({0, 4}) && cache(call.in(1)) && plain(call.in(2));
+    case OpKind::indexer_score_dsa:
+      return floats({0, 2}) && cache(call.in(1));
     case OpKind::paged_update_cache:
     case OpKind::paged_fill_cache:
       return plain(call.in(1)) && plain_float(call.in(1)) && dense_rows(call.in(1)) && cache(call.in(0));
@@ -494,9 +507,15 @@ void CpuDevice::run(OpCall& call) {
       return run_rotary_embedding(*this, call);
     case OpKind::scaled_dot_product_attention:
     case OpKind::chunked_scaled_dot_product_attention:
+    case OpKind::chunked_flash_mla_prefill:
       return run_attention(*this, call);
     case OpKind::paged_scaled_dot_product_attention_decode:
+    case OpKind::paged_flash_multi_latent_attention_decode:
       return run_attention_decode(*this, call);
+    case OpKind::sparse_sdpa:
+      return run_sparse_sdpa(*this, call);
+    case OpKind::indexer_score_dsa:
+      return run_indexer_score_dsa(*this, call);
     case OpKind::paged_update_cache:
       return run_paged_update_cache(*this, call);
     case OpKind::paged_fill_cache:

@@ -128,8 +128,10 @@ inline bool is_packed(const Tensor& t) { return cpu_buffer(t).kind() == CpuBuffe
 void run_linear(CpuDevice&, OpCall&);
 void run_matmul(CpuDevice&, OpCall&);
 void run_sparse_matmul(CpuDevice&, OpCall&);
-void run_attention(CpuDevice&, OpCall&);         // scaled_dot_product_attention, chunked_
-void run_attention_decode(CpuDevice&, OpCall&);  // paged_..._decode
+void run_attention(CpuDevice&, OpCall&);         // scaled_dot_product_attention, chunked_ (also of latents)
+void run_attention_decode(CpuDevice&, OpCall&);  // paged_..._decode (also of latents)
+void run_sparse_sdpa(CpuDevice&, OpCall&);
+void run_indexer_score_dsa(CpuDevice&, OpCall&);
 void run_paged_update_cache(CpuDevice&, OpCall&);
 void run_paged_fill_cache(CpuDevice&, OpCall&);
 void run_binary(CpuDevice&, OpCall&);

@@ -276,12 +276,15 @@ void run_linear(CpuDevice& device, OpCall& call) {
   const Elements from(x), to(y);
   const IndexSpace rows(x.shape(), {x.strides()}, true);
   thread_local std::vector<Group> groups(1);
-  // One expert of a stack is a view at a multiple of its size.
-  const std::int64_t expert = p.experts == 1 ? 0 : w.offset() / (p.in * p.out);
-  groups.assign(1, Group{.weights = reinterpret_cast<const std::uint8_t*>(cpu_buffer(w).raw()) +
-                                    static_cast<std::size_t>(expert) * p.expert_bytes(),
-                         .first_row = 0,
-                         .rows = rows.outer()});
+  // One matrix (one expert of a stack is a view at a multiple of its size), or one for each batch of x.
+  const std::int64_t matrices = w.shape().elements() / (p.in * p.out);
+  const std::int64_t first = p.experts == 1 ? 0 : w.offset() / (p.in * p.out);
+  groups.clear();
+  for (std::int64_t i = 0; i < matrices; ++i)
+    groups.push_back({.weights = reinterpret_cast<const std::uint8_t*>(cpu_buffer(w).raw()) +
+                                 static_cast<std::size_t>(first + i) * p.expert_bytes(),
+                      .first_row = rows.outer() / matrices * i,
+                      .rows = rows.outer() / matrices});
   if (call.has(2)) {
     groups[0].bias = Elements(call.in(2));
     groups[0].has_bias = true;

@@ -246,38 +246,116 @@ Tensor gather_pages(const OpCall& call, const Tensor& cache, const std::vector<s
   return slice(concat(parts, 2), 2, 0, count);
 }
 
+void check_position(const OpCall& call, std::int64_t position, std::int64_t capacity) {
+  if (position < capacity) return;
+  fail(call, "position " + std::to_string(position) + ", a row of the page table holds " +
+                 std::to_string(capacity));
+}
+
+// The values of those keys: an operand's, or columns of the keys.
+Tensor gather_values(const OpCall& call, const Tensor& k, const std::vector<std::int32_t>& pages,
+                     std::int64_t width, std::int64_t row, std::int64_t count) {
+  const std::int64_t head_dim_v = call.as<AttentionAttributes>().head_dim_v;
+  return head_dim_v > 0 ? slice(k, 3, 0, head_dim_v)
+                        : gather_pages(call, call.in(2), pages, width, row, count);
+}
+
 void chunked_attention(OpCall& call) {
   const auto& a = call.as<AttentionAttributes>();
   const Tensor &q = call.in(0), &page_table = call.in(6);
   const std::int64_t keys = a.chunk_start + q.dim(2), width = page_table.dim(1);
   const std::vector<std::int32_t> pages = to_host_int(page_table);
   const Tensor k = gather_pages(call, call.in(1), pages, width, a.page_row, keys);
-  const Tensor v = gather_pages(call, call.in(2), pages, width, a.page_row, keys);
+  const Tensor v = gather_values(call, k, pages, width, a.page_row, keys);
   set(call, 0, attend(q, k, v, a.chunk_start, a, extras_of(call)));
 }
 
 void paged_decode(OpCall& call) {
   const auto& a = call.as<AttentionAttributes>();
-  const Tensor &q = call.in(0), &k_cache = call.in(1), &v_cache = call.in(2), &page_table = call.in(6);
+  const Tensor &q = call.in(0), &k_cache = call.in(1), &page_table = call.in(6);
   const std::vector<std::int32_t> pages = to_host_int(page_table), positions = to_host_int(call.in(7));
-  const std::int64_t heads = q.dim(2), width = page_table.dim(1);
+  const std::int64_t heads = q.dim(2), width = page_table.dim(1), v_dim = call.output_specs[0].shape[3];
   std::vector<Tensor> rows;
   for (std::int64_t i = 0; i < q.dim(1); ++i) {
     const std::int64_t position = positions[static_cast<std::size_t>(i)];
     if (position < 0) {
-      rows.push_back(zeros(q.device(), {1, 1, heads, v_cache.dim(3)}));
+      rows.push_back(zeros(q.device(), {1, 1, heads, v_dim}));
       continue;
     }
-    if (position >= width * k_cache.dim(2)) {
-      fail(call, "position " + std::to_string(position) + ", a row of the page table holds " +
-                     std::to_string(width * k_cache.dim(2)));
-    }
+    check_position(call, position, width * k_cache.dim(2));
     const Tensor k = gather_pages(call, k_cache, pages, width, i, position + 1);
-    const Tensor v = gather_pages(call, v_cache, pages, width, i, position + 1);
+    const Tensor v = gather_values(call, k, pages, width, i, position + 1);
     const Tensor query = flat(f32(q.narrow(1, i, i + 1)), {1, heads, 1, q.dim(3)});
-    rows.push_back(flat(attend(query, k, v, position, a, extras_of(call)), {1, 1, heads, v_cache.dim(3)}));
+    rows.push_back(flat(attend(query, k, v, position, a, extras_of(call)), {1, 1, heads, v_dim}));
   }
   set(call, 0, concat(rows, 1));
+}
+
+// Calls f(row, its position, the keys [1, 1, position + 1, head_dim] up to there) for the rows of sparse_sdpa
+// and indexer_score_dsa. A negative position, or a row that the page table lacks, sees no key: undefined.
+template <class F>
+void for_each_row(const OpCall& call, F&& f) {
+  const Tensor &cache = call.in(1), &page_table = call.in(6);
+  const std::vector<std::int32_t> pages = to_host_int(page_table), positions = to_host_int(call.in(7)),
+                                  page_rows = to_host_int(call.in(8));
+  const std::int64_t width = page_table.dim(1);
+  for (std::size_t t = 0; t < positions.size(); ++t) {
+    const std::int64_t position = positions[t], row = page_rows[t];
+    Tensor keys;
+    if (position >= 0 && row >= 0 && row < page_table.dim(0)) {
+      check_position(call, position, width * cache.dim(2));
+      keys = gather_pages(call, cache, pages, width, row, position + 1);
+    }
+    f(static_cast<std::int64_t>(t), position, keys);
+  }
+}
+
+// A mask keeps the chosen keys; the rest is attention of one query.
+void sparse_sdpa(OpCall& call) {
+  AttentionAttributes a = call.as<AttentionAttributes>();
+  a.is_causal = false;  // no key after the query is there
+  const Tensor &q = call.in(0), &indices = call.in(2);
+  const std::int64_t heads = q.dim(1), k = indices.dim(3);
+  const std::vector<std::int32_t> chosen = to_host_int(indices);
+  std::vector<Tensor> rows;
+  for_each_row(call, [&](std::int64_t t, std::int64_t position, const Tensor& keys) {
+    if (!keys) return rows.push_back(zeros(q.device(), {1, heads, 1, a.head_dim_v}));
+    std::vector<float> mask(static_cast<std::size_t>(position + 1), -std::numeric_limits<float>::infinity());
+    for (std::int64_t i = 0; i < k; ++i) {
+      const std::int32_t index = chosen[static_cast<std::size_t>(t * k + i)];
+      if (index >= 0 && index <= position) mask[static_cast<std::size_t>(index)] = 0;
+    }
+    Extras extras = extras_of(call);
+    extras.mask = from_host(q.device(), mask, {1, 1, 1, position + 1}, DataType::f32);
+    rows.push_back(attend(f32(q.narrow(2, t, t + 1)), keys, slice(keys, 3, 0, a.head_dim_v), 0, a, extras));
+  });
+  set(call, 0, concat(rows, 2));
+}
+
+// sum_h w_h relu(q_h . k_s) of one query after the other, -infinity behind its own position
+void indexer_score_dsa(OpCall& call) {
+  const Tensor &q = call.in(0), &weights = call.in(2);
+  const std::int64_t keys_wanted = call.output_specs[0].shape[3];
+  constexpr float nothing = -std::numeric_limits<float>::infinity();
+  std::vector<Tensor> rows;
+  for_each_row(call, [&](std::int64_t t, std::int64_t position, const Tensor& keys) {
+    Tensor row;
+    if (keys) {
+      const Tensor query = flat(f32(q.narrow(2, t, t + 1)), {1, 1, q.dim(1), q.dim(3)});
+      const Tensor scores = unary(matmul(query, keys, {.transpose_b = true}), {UnaryOp::relu});
+      row = matmul(f32(weights.narrow(2, t, t + 1)), scores);
+      if (position + 1 > keys_wanted) row = slice(row, 3, 0, keys_wanted);
+    }
+    const std::int64_t missing = keys_wanted - (keys ? row.dim(3) : 0);
+    if (missing > 0) {
+      const Tensor rest =
+          from_host(q.device(), std::vector<float>(static_cast<std::size_t>(missing), nothing),
+                    {1, 1, 1, missing}, DataType::f32);
+      row = keys ? join({row, rest}, 3) : rest;
+    }
+    rows.push_back(row);
+  });
+  set(call, 0, concat(rows, 2));
 }
 
 void create_heads(OpCall& call) {
@@ -384,9 +462,15 @@ Fallback fallback(OpKind op) {
     case OpKind::scaled_dot_product_attention:
       return attention;
     case OpKind::chunked_scaled_dot_product_attention:
+    case OpKind::chunked_flash_mla_prefill:
       return chunked_attention;
     case OpKind::paged_scaled_dot_product_attention_decode:
+    case OpKind::paged_flash_multi_latent_attention_decode:
       return paged_decode;
+    case OpKind::sparse_sdpa:
+      return sparse_sdpa;
+    case OpKind::indexer_score_dsa:
+      return indexer_score_dsa;
     case OpKind::nlp_create_qkv_heads:
       return create_heads;
     case OpKind::nlp_concat_heads:

@@ -38,13 +38,15 @@ std::int64_t visible_pairs(std::int64_t first, std::int64_t queries, const Atten
 
 OpCost attention(const OpCall& call) {
   const auto& a = call.as<AttentionAttributes>();
-  const Tensor &q = call.in(0), &k = call.in(1), &v = call.in(2);
+  const Tensor &q = call.in(0), &k = call.in(1);
+  const std::int64_t v_dim = call.output_specs[0].shape[3];
   std::int64_t heads = q.dim(1), pairs = 0, keys_read = 0, keys_held = 1;
   if (call.op == OpKind::scaled_dot_product_attention) {
     const std::int64_t queries = q.dim(2), keys = k.dim(2);
     pairs = a.is_causal ? visible_pairs(keys - queries, queries, a) : queries * keys;
     keys_read = keys_held = keys;
-  } else if (call.op == OpKind::chunked_scaled_dot_product_attention) {
+  } else if (call.op == OpKind::chunked_scaled_dot_product_attention ||
+             call.op == OpKind::chunked_flash_mla_prefill) {
     pairs = visible_pairs(a.chunk_start, q.dim(2), a);
     keys_read = a.chunk_start + q.dim(2);
     keys_held = k.dim(0) * k.dim(2);
@@ -57,9 +59,29 @@ OpCost attention(const OpCall& call) {
     keys_held = k.dim(0) * k.dim(2);
   }
   OpCost cost;
-  cost.flops = 2 * u64(heads) * u64(pairs) * u64(k.dim(3) + v.dim(3));
-  cost.bytes = size(q) + share(k, keys_read, keys_held) + share(v, keys_read, keys_held);
+  cost.flops = 2 * u64(heads) * u64(pairs) * u64(k.dim(3) + v_dim);
+  cost.bytes = size(q) + share(k, keys_read, keys_held);
+  if (call.has(2)) cost.bytes += share(call.in(2), keys_read, keys_held);
   for (int i = 3; i < 8; ++i) cost.bytes += call.has(i) ? size(call.in(i)) : 0;
+  return cost;
+}
+
+// Rows of any sequences: each reads the keys up to its position, of sparse_sdpa those that it has chosen.
+OpCost rows_of_sequences(const OpCall& call) {
+  const Tensor &q = call.in(0), &cache = call.in(1), &page_table = call.in(6);
+  const std::int64_t longest = page_table.dim(1) * cache.dim(2), held = cache.dim(0) * cache.dim(2);
+  const bool sparse = call.op == OpKind::sparse_sdpa;
+  const std::int32_t* positions = host_ints(call.in(7));
+  std::int64_t pairs = 0;
+  for (std::int64_t t = 0; t < q.dim(2); ++t) {
+    const std::int64_t seen = std::max<std::int64_t>(positions ? positions[t] + 1 : longest, 0);
+    pairs += sparse ? std::min(seen, call.in(2).dim(3)) : seen;
+  }
+  const std::int64_t width = cache.dim(3) + (sparse ? call.output_specs[0].shape[3] : 1);
+  OpCost cost;
+  cost.flops = 2 * u64(q.dim(1)) * u64(pairs) * u64(width);
+  cost.bytes = size(q) + share(cache, sparse ? pairs : std::min(pairs, held), held);
+  for (int i = 2; i < 9; ++i) cost.bytes += call.has(i) ? size(call.in(i)) : 0;
   return cost;
 }
 
@@ -103,7 +125,13 @@ OpCost cost(const OpCall& call) {
     case OpKind::scaled_dot_product_attention:
     case OpKind::chunked_scaled_dot_product_attention:
     case OpKind::paged_scaled_dot_product_attention_decode:
+    case OpKind::chunked_flash_mla_prefill:
+    case OpKind::paged_flash_multi_latent_attention_decode:
       total = attention(call);
+      break;
+    case OpKind::sparse_sdpa:
+    case OpKind::indexer_score_dsa:
+      total = rows_of_sequences(call);
       break;
     case OpKind::paged_update_cache:
     case OpKind::paged_fill_cache: {

@@ -332,15 +332,22 @@ class Paged : public Composed {
   // Keys of positions 0.. of a row as the caches hold them.
   std::vector<double> rows(const Tensor& cache, std::int64_t row, std::int64_t count) {
     const auto held = get(cache);
-    const std::int64_t dim = cache.dim(3);
+    const std::int64_t dim = cache.dim(3), n = cache.dim(1);
     std::vector<double> out;
-    for (std::int64_t h = 0; h < kv_heads; ++h) {
+    for (std::int64_t h = 0; h < n; ++h) {
       for (std::int64_t p = 0; p < count; ++p) {
         const std::int64_t id = pages[static_cast<std::size_t>(row * width + p / block)];
         for (std::int64_t t = 0; t < dim; ++t)
-          out.push_back(at(held, ((id * kv_heads + h) * block + p % block) * dim + t));
+          out.push_back(at(held, ((id * n + h) * block + p % block) * dim + t));
       }
     }
+    return out;
+  }
+  // The first `columns` of rows of d.
+  static std::vector<double> columns(const std::vector<double>& x, std::int64_t columns) {
+    std::vector<double> out;
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(x.size()); ++i)
+      if (i % d < columns) out.push_back(at(x, i));
     return out;
   }
 };
@@ -393,6 +400,99 @@ TEST_F(Paged, Decode) {
     expected.insert(expected.end(), row.begin(), row.end());
   }
   expect_near(y, expected);
+}
+
+TEST_F(Paged, LatentAttentionTakesItsValuesFromTheKeys) {
+  const Tensor cache = noise({blocks, kv_heads, block, d}), q = noise({1, heads, 4, d}),
+               q3 = noise({1, 3, heads, d}), sink = noise({1, 1, 1, heads});
+  Naive n{
+      {}, heads,     kv_heads, 4, 13, d, dv, 9, get(q), rows(cache, 1, 13), columns(rows(cache, 1, 13), dv),
+      {}, get(sink), {}};
+  n.options.chunk_start = 9, n.options.page_row = 1, n.options.sliding_window_size = 6,
+  n.options.attention_sink = &sink, n.options.scale = 0.3f;
+  const Tensor y = ops::chunked_flash_mla_prefill(q, cache, page_table(), dv, n.options);
+  EXPECT_EQ(y.shape(), (Shape{1, heads, 4, dv}));
+  expect_near(y, n.run());
+
+  const std::vector<std::int32_t> positions = {12, -1, 0};
+  std::vector<double> expected;
+  const auto qv = get(q3);
+  for (std::int64_t r = 0; r < 3; ++r) {
+    const std::int64_t p = positions[static_cast<std::size_t>(r)];
+    const std::vector<double> query(qv.begin() + r * heads * d, qv.begin() + (r + 1) * heads * d);
+    const auto keys = p < 0 ? std::vector<double>{} : rows(cache, r, p + 1);
+    const auto row =
+        p < 0 ? std::vector<double>(heads * dv)
+              : Naive{{}, heads, kv_heads, 1, p + 1, d, dv, p, query, keys, columns(keys, dv), {}, {}, {}}
+                    .run();
+    expected.insert(expected.end(), row.begin(), row.end());
+  }
+  expect_near(
+      ops::paged_flash_multi_latent_attention_decode(q3, cache, page_table(), ints(positions, {3}), dv),
+      expected);
+}
+
+TEST_F(Paged, SparseAttentionSeesTheChosenKeys) {
+  const Tensor cache = noise({blocks, 1, block, d}), q = noise({1, heads, 3, d}),
+               sink = noise({1, 1, 1, heads});
+  // Rows of two sequences and one of none. Of the chosen keys 9 comes after position 7.
+  const std::vector<std::int32_t> positions = {7, 12, -1}, page_rows = {0, 1, 1},
+                                  chosen = {5, 9, 0, 2, 12, 3, 4, 11, 0, 1, 2, 3};
+  ops::AttentionOptions options;
+  options.attention_sink = &sink, options.scale = 0.4f;
+  const Tensor y = ops::sparse_sdpa(q, cache, ints(chosen, {1, 1, 3, 4}), page_table(), ints(positions, {3}),
+                                    ints(page_rows, {3}), dv, options);
+  const auto qv = get(q), yv = get(y);
+  for (std::int64_t t = 0; t < 3; ++t) {
+    const std::int64_t p = positions[static_cast<std::size_t>(t)];
+    std::vector<double> expected(heads * dv);
+    if (p >= 0) {
+      std::vector<double> query, mask(static_cast<std::size_t>(p + 1), -INFINITY);
+      for (std::int64_t h = 0; h < heads; ++h)
+        for (std::int64_t i = 0; i < d; ++i) query.push_back(at(qv, (h * 3 + t) * d + i));
+      for (std::int64_t i = 0; i < 4; ++i)
+        if (const std::int32_t key = chosen[static_cast<std::size_t>(t * 4 + i)]; key <= p)
+          mask[static_cast<std::size_t>(key)] = 0;
+      const auto keys = rows(cache, page_rows[static_cast<std::size_t>(t)], p + 1);
+      const Naive n{options,           heads, 1,         1, p + 1, d, dv, p, query, keys,
+                    columns(keys, dv), mask,  get(sink), {}};
+      expected = n.run();
+    }
+    for (std::int64_t h = 0; h < heads; ++h)
+      for (std::int64_t i = 0; i < dv; ++i)
+        EXPECT_NEAR(at(yv, (h * 3 + t) * dv + i), at(expected, h * dv + i), 1e-5) << t;
+  }
+}
+
+TEST_F(Paged, IndexerScores) {
+  const Tensor cache = noise({blocks, 1, block, d}), q = noise({1, heads, 3, d}), w = noise({1, 1, 3, heads});
+  const std::vector<std::int32_t> positions = {7, 12, 3}, page_rows = {0, 1, 1};
+  const auto qv = get(q), wv = get(w);
+  const auto score = [&](std::int64_t t, std::int64_t s) {
+    const auto keys = rows(cache, page_rows[static_cast<std::size_t>(t)], 13);
+    double sum = 0;
+    for (std::int64_t h = 0; h < heads; ++h) {
+      double dot = 0;
+      for (std::int64_t i = 0; i < d; ++i) dot += at(qv, (h * 3 + t) * d + i) * at(keys, s * d + i);
+      sum += at(wv, t * heads + h) * std::max(dot, 0.0);
+    }
+    return sum;
+  };
+  for (const std::int64_t keys : {13, 5}) {
+    const Tensor y =
+        ops::indexer_score_dsa(q, cache, w, page_table(), ints(positions, {3}), ints(page_rows, {3}), keys);
+    EXPECT_EQ(y.shape(), (Shape{1, 1, 3, keys}));
+    const auto yv = get(y);
+    for (std::int64_t t = 0; t < 3; ++t)
+      for (std::int64_t s = 0; s < keys; ++s) {
+        const double actual = at(yv, t * keys + s);
+        if (s > positions[static_cast<std::size_t>(t)]) {
+          EXPECT_EQ(actual, -INFINITY);
+        } else {
+          EXPECT_NEAR(actual, score(t, s), 1e-5);
+        }
+      }
+  }
 }
 
 TEST_F(Paged, ContentsOfThePageTableAreChecked) {

@@ -226,6 +226,47 @@ TEST_F(Ops, PagedAttention) {
             "[paged_fill_cache] positions 0 to 9, a row of the page table holds 8");
 }
 
+TEST_F(Ops, LatentAttention) {
+  const Tensor q = f({1, 4, 3, 8}), d = f({1, 3, 4, 8}), cache = f({6, 1, 4, 8}), pages = i({3, 2}),
+               rows = i({3});
+  EXPECT_EQ(ops::chunked_flash_mla_prefill(q, cache, pages, 5).shape(), (Shape{1, 4, 3, 5}));
+  EXPECT_EQ(ops::paged_flash_multi_latent_attention_decode(d, cache, pages, rows, 5).shape(),
+            (Shape{1, 3, 4, 5}));
+  EXPECT_EQ(message([&] { ops::chunked_flash_mla_prefill(q, cache, pages, 9); }),
+            "[chunked_flash_mla_prefill] head_dim_v is 9, keys have 8 columns");
+  EXPECT_EQ(message([&] { ops::paged_flash_multi_latent_attention_decode(d, cache, pages, i({2}), 4); }),
+            "[paged_flash_multi_latent_attention_decode] positions have the shape [2], not [3]");
+
+  const auto sparse = [&](const Tensor& kv, const Tensor& indices, const Tensor& page_rows, auto&& change) {
+    return message([&] {
+      ops::AttentionOptions o;
+      change(o);
+      ops::sparse_sdpa(q, kv, indices, pages, rows, page_rows, 5, o);
+    });
+  };
+  const auto nothing = [](auto&) {};
+  const Tensor indices = i({1, 1, 3, 2});
+  const std::string head = "[sparse_sdpa] ";
+  EXPECT_EQ(sparse(cache, indices, rows, nothing), "no error");
+  EXPECT_EQ(sparse(f({6, 2, 4, 8}), indices, rows, nothing),
+            head + "the cache has 2 heads of keys, not one that all heads share");
+  EXPECT_EQ(sparse(cache, i({1, 1, 2, 2}), rows, nothing),
+            head + "indices have the shape [1, 1, 2, 2], not [1, 1, 3, k]");
+  EXPECT_EQ(sparse(cache, f({1, 1, 3, 2}), rows, nothing),
+            head + "indices is [1, 1, 3, 2] f32, not i32 or u32");
+  EXPECT_EQ(sparse(cache, indices, i({4}), nothing), head + "page_rows have the shape [4], not [3]");
+  EXPECT_EQ(sparse(cache, indices, rows, [](auto& o) { o.sliding_window_size = 3; }),
+            head + "takes neither slopes nor a window: the indices say which keys are seen");
+
+  const auto score = [&](const Tensor& weights, std::int64_t keys) {
+    return message([&] { ops::indexer_score_dsa(q, cache, weights, pages, rows, rows, keys); });
+  };
+  EXPECT_EQ(score(f({1, 1, 3, 4}), 8), "no error");
+  EXPECT_EQ(score(f({1, 1, 3, 3}), 8),
+            "[indexer_score_dsa] weights have the shape [1, 1, 3, 3], not [1, 1, 3, 4]");
+  EXPECT_EQ(score(f({1, 1, 3, 4}), 9), "[indexer_score_dsa] 9 keys, a row of the page table holds 8");
+}
+
 TEST_F(Ops, Heads) {
   EXPECT_EQ(message([&] {
               ops::nlp_create_qkv_heads(f({1, 1, 3, 15}), 4, 2, 2);

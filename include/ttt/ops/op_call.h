@@ -28,6 +28,14 @@ enum class OpKind : std::uint8_t {
                                               // page_table
   paged_scaled_dot_product_attention_decode,  // q, k_cache, v_cache, -, (attention_sink), (alibi_slopes),
                                               // page_table, positions
+  chunked_flash_mla_prefill,                  // q, kv_cache, -, -, (attention_sink), (alibi_slopes),
+                                              // page_table
+  paged_flash_multi_latent_attention_decode,  // q, kv_cache, -, -, (attention_sink), (alibi_slopes),
+                                              // page_table, positions
+  sparse_sdpa,                                // q, kv_cache, indices, -, (attention_sink), -, page_table,
+                                              // positions, page_rows
+  indexer_score_dsa,                          // q, k_cache, weights, -, -, -, page_table, positions,
+                                              // page_rows
   paged_update_cache,                         // cache, x, page_table, positions; no output
   paged_fill_cache,                           // cache, x, page_table; no output
   nlp_create_qkv_heads,                       // x -> q, (k), (v)
@@ -129,6 +137,7 @@ struct AttentionAttributes {
   float softcap = 0;             // s -> c tanh(s / c); 0: none
   std::int64_t chunk_start = 0;  // chunked: absolute position of the first query
   std::int64_t page_row = 0;     // chunked: row of the page table
+  std::int64_t head_dim_v = 0;   // values are so many first columns of the keys; 0: they are an operand
   SDPAProgramConfig program_config{};
   ComputeKernelConfig compute_kernel_config{};
 };

@@ -108,6 +108,29 @@ Tensor chunked_scaled_dot_product_attention(const Tensor& q, const Tensor& k_cac
 Tensor paged_scaled_dot_product_attention_decode(const Tensor& q, const Tensor& k_cache,
                                                  const Tensor& v_cache, const Tensor& page_table,
                                                  const Tensor& positions, const AttentionOptions& = {});
+
+// Multi-head latent attention after absorption: the keys' first head_dim_v columns are the values too, and
+// are read once for both. kv_cache [blocks, kv_heads, block_size, head_dim], mostly of one head that all
+// queries share; everything else as for the two above.
+Tensor chunked_flash_mla_prefill(const Tensor& q, const Tensor& kv_cache, const Tensor& page_table,
+                                 std::int64_t head_dim_v, const AttentionOptions& = {});
+Tensor paged_flash_multi_latent_attention_decode(const Tensor& q, const Tensor& kv_cache,
+                                                 const Tensor& page_table, const Tensor& positions,
+                                                 std::int64_t head_dim_v, const AttentionOptions& = {});
+// Latent attention of every query to keys of its own choice. q [1, heads, tokens, head_dim] are rows of any
+// sequences: row t stands at positions[t] of the sequence whose pages are row page_rows[t] of the table (both
+// [tokens] i32). indices [1, 1, tokens, k] u32 or i32: positions of its keys, in any order, none twice; those
+// after its own position do not count. kv_cache has one head -> [1, heads, tokens, v_dim].
+Tensor sparse_sdpa(const Tensor& q, const Tensor& kv_cache, const Tensor& indices, const Tensor& page_table,
+                   const Tensor& positions, const Tensor& page_rows, std::int64_t v_dim,
+                   const AttentionOptions& = {});
+// What an indexer thinks of each key: score[t][s] = sum_h weights[t][h] relu(q[h][t] . k[s]), -infinity for
+// keys after the query's position. Rows as for sparse_sdpa; q [1, heads, tokens, head_dim], k_cache [blocks,
+// 1, block_size, head_dim], weights [1, 1, tokens, heads] -> [1, 1, tokens, keys] f32.
+Tensor indexer_score_dsa(const Tensor& q, const Tensor& k_cache, const Tensor& weights,
+                         const Tensor& page_table, const Tensor& positions, const Tensor& page_rows,
+                         std::int64_t keys);
+
 // cache [blocks, kv_heads, block_size, head_dim] in place: x [1, batch, kv_heads, head_dim] at positions
 // [batch] i32 of rows 0..batch-1 of page_table. A negative position skips its row.
 void paged_update_cache(const Tensor& cache, const Tensor& x, const Tensor& positions,
