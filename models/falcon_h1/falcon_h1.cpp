@@ -79,7 +79,7 @@ static ModelSpec describe(const HfConfig& c) {
                     .parameters = parameters(c, attn, mamba),
                     .weights = weight_slots(attn, m.dim, "attention"),
                     .state = state_slots(mamba, m.dim),
-                    .cache = std::get<AttentionSpec>(attn)};
+                    .caches = {kv_cache(std::get<AttentionSpec>(attn))}};
     for (WeightSlot& slot : weight_slots(mamba, m.dim, "mamba")) both.weights.push_back(slot);
     m.layers.push_back({.mixer = both, .ffn = mlp(c)});
   }

@@ -42,7 +42,7 @@ static ModelSpec describe(const HfConfig& c) {
                            .parameters = "{\"attention\": " + to_json(MixerSpec{attn}) +
                                          ", \"scale\": " + c.json("attention_value_scale") + "}",
                            .weights = weight_slots(attn, m.dim, "attention"),
-                           .cache = attn};
+                           .caches = {kv_cache(attn)}};
     const bool dense = kinds.at(static_cast<std::size_t>(i)) == "dense";
     m.layers.push_back({.mixer = mixer, .ffn = dense ? FfnSpec{mlp(c)} : FfnSpec{grouped_moe(c)}});
   }

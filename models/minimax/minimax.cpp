@@ -113,7 +113,7 @@ static CustomSpec block(const HfConfig& c, int dim, const MixerSpec& mixer, cons
              << ", " << c.get_or("mlp_alpha_factor", 1.0f) << ", " << c.get_or("mlp_beta_factor", 1.0f)
              << "]}";
   CustomSpec s{.name = "weighted_block", .parameters = parameters.str(), .state = state_slots(mixer, dim)};
-  if (const auto* attention = std::get_if<AttentionSpec>(&mixer)) s.cache = *attention;
+  if (const auto* attention = std::get_if<AttentionSpec>(&mixer)) s.caches = {kv_cache(*attention)};
   for (const char* norm : {"attn_norm", "ffn_norm"})
     s.weights.push_back({.name = norm, .role = WeightRole::vector, .rows = 1, .cols = dim});
   for (WeightSlot& slot : weight_slots(mixer, dim, "attn")) s.weights.push_back(slot);

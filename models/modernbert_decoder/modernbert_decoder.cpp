@@ -74,7 +74,7 @@ static ModelSpec describe(const HfConfig& c) {
   CustomSpec first{.name = "first_block",
                    .parameters = "{\"attention\": " + to_json(mixer) + ", \"mlp\": " + to_json(ffn) + "}",
                    .weights = weight_slots(mixer, m.dim, "attn"),
-                   .cache = std::get<AttentionSpec>(mixer)};
+                   .caches = {kv_cache(std::get<AttentionSpec>(mixer))}};
   add_vector(first, "ffn_norm", m.dim, m.norm.bias);
   for (WeightSlot& slot : weight_slots(ffn, m.dim, "ffn")) first.weights.push_back(slot);
   m.layers.front().block = first;

@@ -146,7 +146,7 @@ static CustomSpec hybrid(const HfConfig& c, const CustomSpec& mamba) {
                            vector("attn_norm", dim),
                            {.name = "linear", .rows = dim, .cols = dim}},
                .state = mamba.state,
-               .cache = attention};
+               .caches = {kv_cache(attention)}};
   for (WeightSlot& slot : weight_slots(MixerSpec{attention}, 2 * dim, "attention")) {
     if (slot.name == "attention.o") slot.rows = dim;  // takes the doubled width, gives the stream's
     s.weights.push_back(slot);

@@ -127,7 +127,7 @@ static CustomSpec hybrid(const HfConfig& c, const MixerSpec& mamba) {
                              ", \"mamba\": " + to_json(mamba) + ", \"act\": \"" +
                              c.get_or<std::string>("hidden_act", "gelu") + "\"}",
                .state = state_slots(mamba, dim),
-               .cache = attention};
+               .caches = {kv_cache(attention)}};
   for (const auto& [name, n] : {std::pair{"attention_norm", 2 * dim}, {"ffn_norm", dim}, {"attn_norm", dim}})
     s.weights.push_back({.name = name, .role = WeightRole::vector, .rows = 1, .cols = n});
   const auto matrix = [&](const std::string& name, std::int64_t rows, std::int64_t cols) {

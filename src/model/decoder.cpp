@@ -10,6 +10,7 @@
 #include "model/step_builder.h"
 #include "ttt/modules/attention.h"
 #include "ttt/modules/embedding.h"
+#include "ttt/modules/latent_attention.h"
 #include "ttt/modules/lm_head.h"
 #include "ttt/modules/mlp.h"
 #include "ttt/modules/moe.h"
@@ -22,21 +23,22 @@ CausalLM::CausalLM() = default;
 CausalLM::~CausalLM() = default;
 
 std::size_t KvLayerSpec::bytes_per_position() const {
-  const auto elements = static_cast<std::size_t>(kv_heads) * static_cast<std::size_t>(head_dim + v_head_dim);
+  const auto elements = static_cast<std::size_t>(kv_heads * (head_dim + v_head_dim) + indexer_dim);
   if (dtype == DataType::bfp8_b) return elements + elements / face_size;
   return elements * element_size(dtype);
 }
 
 namespace {
 
+template <class Module>
 class AttentionMixer final : public Mixer {
  public:
-  explicit AttentionMixer(Attention attention) : attention_(std::move(attention)) {}
-  Tensor forward(const Tensor& x, const Step& s) const override { return attention_.forward(x, s); }
-  void print(PlanRows& rows) const override { ttt::print(attention_.plan(), rows); }
+  explicit AttentionMixer(Module module) : module_(std::move(module)) {}
+  Tensor forward(const Tensor& x, const Step& s) const override { return module_.forward(x, s); }
+  void print(PlanRows& rows) const override { ttt::print(module_.plan(), rows); }
 
  private:
-  Attention attention_;
+  Module module_;
 };
 
 template <class Module>
@@ -99,24 +101,30 @@ class Builder {
  private:
   std::unique_ptr<Mixer> mixer(const AttentionSpec& spec, const ModuleName& name) const {
     const auto w = [&](const char* part) { return weight((name / part).path); };
-    return std::make_unique<AttentionMixer>(Attention::from_config({.spec = spec,
-                                                                    .q = w("q"),
-                                                                    .k = w("k"),
-                                                                    .v = w("v"),
-                                                                    .o = w("o"),
-                                                                    .q_bias = w("q.bias"),
-                                                                    .k_bias = w("k.bias"),
-                                                                    .v_bias = w("v.bias"),
-                                                                    .o_bias = w("o.bias"),
-                                                                    .q_norm = w("q_norm"),
-                                                                    .k_norm = w("k_norm"),
-                                                                    .q_norm_bias = w("q_norm.bias"),
-                                                                    .k_norm_bias = w("k_norm.bias"),
-                                                                    .gate = w("gate"),
-                                                                    .gate_bias = w("gate.bias"),
-                                                                    .sinks = w("sinks"),
-                                                                    .name = name},
-                                                                   target_, home_));
+    return std::make_unique<AttentionMixer<Attention>>(
+        Attention::from_config({.spec = spec,
+                                .q = w("q"),
+                                .k = w("k"),
+                                .v = w("v"),
+                                .o = w("o"),
+                                .q_bias = w("q.bias"),
+                                .k_bias = w("k.bias"),
+                                .v_bias = w("v.bias"),
+                                .o_bias = w("o.bias"),
+                                .q_norm = w("q_norm"),
+                                .k_norm = w("k_norm"),
+                                .q_norm_bias = w("q_norm.bias"),
+                                .k_norm_bias = w("k_norm.bias"),
+                                .gate = w("gate"),
+                                .gate_bias = w("gate.bias"),
+                                .sinks = w("sinks"),
+                                .name = name},
+                               target_, home_));
+  }
+  std::unique_ptr<Mixer> mixer(const LatentAttentionSpec& spec, const ModuleName& name) const {
+    const auto w = [&](std::string_view part) { return weight((name / part).path); };
+    return std::make_unique<AttentionMixer<LatentAttention>>(
+        LatentAttention::from_config(latent_attention_config(spec, name, w), target_, home_));
   }
   std::unique_ptr<Mixer> mixer(const CustomSpec& spec, const ModuleName& name) const {
     return custom(spec, name, custom_.mixers);
@@ -197,15 +205,6 @@ class Builder {
   std::map<std::string, LazyWeight, std::less<>> weights_;
 };
 
-// What the layer's cache holds, if it has one.
-const AttentionSpec* cached_attention(const LayerSpec& layer) {
-  if (layer.block) return layer.block->cache ? &*layer.block->cache : nullptr;
-  if (const auto* attention = std::get_if<AttentionSpec>(&layer.mixer))
-    return attention->kv_of_layer ? nullptr : attention;
-  const auto* custom = std::get_if<CustomSpec>(&layer.mixer);
-  return custom != nullptr && custom->cache ? &*custom->cache : nullptr;
-}
-
 std::vector<float> sinusoids(const PositionSpec& spec, std::span<const std::int32_t> positions,
                              std::int64_t dim) {
   const std::int64_t half = dim / 2;
@@ -257,7 +256,7 @@ class DecoderLM final : public CausalLM {
                                 ? spec_.positions->entries - spec_.positions->offset
                                 : 0;
     limits_.paged =
-        std::ranges::any_of(spec_.layers, [](const LayerSpec& l) { return cached_attention(l) != nullptr; });
+        std::ranges::any_of(spec_.layers, [](const LayerSpec& l) { return !kv_caches(l).empty(); });
     limits_.recurrent = std::ranges::any_of(
         spec_.layers, [&](const LayerSpec& l) { return !state_slots(l, spec_.dim).empty(); });
   }
@@ -273,13 +272,18 @@ class DecoderLM final : public CausalLM {
   std::vector<KvLayerSpec> kv_layers() const override {
     std::vector<KvLayerSpec> layers;
     for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
-      if (const AttentionSpec* a = cached_attention(spec_.layers[static_cast<std::size_t>(i)]))
+      const std::vector<KvCacheSpec> caches = kv_caches(spec_.layers[static_cast<std::size_t>(i)]);
+      for (int iteration = 0; iteration < static_cast<int>(caches.size()); ++iteration) {
+        const KvCacheSpec& c = caches[static_cast<std::size_t>(iteration)];
         layers.push_back({.layer = i,
-                          .kv_heads = a->kv_heads,
-                          .head_dim = a->head_dim,
-                          .v_head_dim = a->v_head_dim > 0 ? a->v_head_dim : a->head_dim,
-                          .window = a->window,
+                          .iteration = iteration,
+                          .kv_heads = c.kv_heads,
+                          .head_dim = c.head_dim,
+                          .v_head_dim = c.v_head_dim,
+                          .indexer_dim = c.indexer_dim,
+                          .window = c.window,
                           .dtype = target_.kv_dtype(names_[static_cast<std::size_t>(i)].path + ".attn")});
+      }
     }
     return layers;
   }
@@ -294,11 +298,14 @@ class DecoderLM final : public CausalLM {
     state->block_size = geometry.block_size;
     state->slots = geometry.slots;
     for (const KvLayerSpec& layer : kv_layers()) {
-      const auto cache = [&](std::int64_t width) {
-        return device_->allocate(
-            {.shape = {geometry.blocks, layer.kv_heads, geometry.block_size, width}, .dtype = layer.dtype});
+      const auto cache = [&](std::int64_t heads, std::int64_t width) {
+        return width == 0 ? Tensor()
+                          : device_->allocate({.shape = {geometry.blocks, heads, geometry.block_size, width},
+                                               .dtype = layer.dtype});
       };
-      state->kv[{layer.layer, 0}] = {cache(layer.head_dim), cache(layer.v_head_dim)};
+      state->kv[{layer.layer, layer.iteration}] = {cache(layer.kv_heads, layer.head_dim),
+                                                   cache(layer.kv_heads, layer.v_head_dim),
+                                                   cache(1, layer.indexer_dim)};
     }
     for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
       for (const StateSlot& slot : state_slots(spec_.layers[static_cast<std::size_t>(i)], spec_.dim)) {

@@ -57,6 +57,7 @@ std::unique_ptr<Mixer> make(const Config& config, const Target& target, const Ho
 }
 
 std::vector<StateSlot> slots_of(const AttentionSpec&, std::int64_t) { return {}; }
+std::vector<StateSlot> slots_of(const LatentAttentionSpec&, std::int64_t) { return {}; }
 std::vector<StateSlot> slots_of(const Absent&, std::int64_t) { return {}; }
 std::vector<StateSlot> slots_of(const CustomSpec& s, std::int64_t) { return s.state; }
 std::vector<StateSlot> slots_of(const ShortConvSpec& s, std::int64_t dim) {

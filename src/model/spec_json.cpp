@@ -130,6 +130,24 @@ void fields(AttentionSpec& s, F&& f) {
       f("kv_of_layer", s.kv_of_layer);
 }
 template <class F>
+void fields(IndexerSpec& s, F&& f) {
+  f("heads", s.heads), f("head_dim", s.head_dim), f("top_k", s.top_k), f("rope", s.rope),
+      f("norm_eps", s.norm_eps);
+}
+template <class F>
+void fields(LatentAttentionSpec& s, F&& f) {
+  f("heads", s.heads), f("q_lora_rank", s.q_lora_rank), f("kv_lora_rank", s.kv_lora_rank),
+      f("nope_dim", s.nope_dim), f("rope_dim", s.rope_dim), f("v_head_dim", s.v_head_dim);
+  f("norm_eps", s.norm_eps), f("bias", s.bias), f("rope", s.rope), f("window", s.window), f("scale", s.scale),
+      f("sinks", s.sinks);
+  f("gate", s.gate), f("indexer", s.indexer), f("selection_of_layer", s.selection_of_layer);
+}
+template <class F>
+void fields(KvCacheSpec& s, F&& f) {
+  f("kv_heads", s.kv_heads), f("head_dim", s.head_dim), f("v_head_dim", s.v_head_dim),
+      f("indexer_dim", s.indexer_dim), f("window", s.window);
+}
+template <class F>
 void fields(Activation& s, F&& f) {
   f("op", s.op), f("a", s.a), f("b", s.b);
 }
@@ -188,7 +206,7 @@ void fields(StateSlot& s, F&& f) {
 template <class F>
 void fields(CustomSpec& s, F&& f) {
   f("name", s.name), f("parameters", s.parameters), f("weights", s.weights), f("state", s.state),
-      f("cache", s.cache);
+      f("caches", s.caches);
 }
 template <class F>
 void fields(LayerSpec& s, F&& f) {
@@ -215,6 +233,10 @@ constexpr const char* kind_name();
 template <>
 constexpr const char* kind_name<AttentionSpec>() {
   return "attention";
+}
+template <>
+constexpr const char* kind_name<LatentAttentionSpec>() {
+  return "latent_attention";
 }
 template <>
 constexpr const char* kind_name<MlpSpec>() {

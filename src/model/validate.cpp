@@ -26,6 +26,15 @@ void check(const NormSpec& s, const std::string& where) {
   require(std::isfinite(s.eps) && s.eps >= 0, "norm eps is negative or not finite", where);
 }
 
+void check(const RopeSpec& s, int width, const std::string& where) {
+  require(s.theta > 0 && std::isfinite(s.theta), "rope theta is not positive", where);
+  require(s.rotary_dim >= 0 && s.rotary_dim <= width && s.rotary_dim % 2 == 0,
+          "rotary_dim " + std::to_string(s.rotary_dim) + " of a head of " + std::to_string(width), where,
+          "it must be even and at most head_dim");
+  require(s.scaling.factor > 0 || (s.scaling.factor < 0 && s.scaling.kind == RopeScalingKind::linear),
+          "rope scaling factor " + std::to_string(s.scaling.factor), where);
+}
+
 void check(const AttentionSpec& s, const std::string& where) {
   positive(s.heads, "heads", where, 1 << 16);
   positive(s.kv_heads, "kv_heads", where, 1 << 16);
@@ -42,18 +51,35 @@ void check(const AttentionSpec& s, const std::string& where) {
   if (s.qk_norm != QkNorm::none) check(s.qk_norm_spec, where);
   if (s.v_norm) require(!s.v_norm->weight && !s.v_norm->bias, "v_norm with a weight", where, "it has none");
   if (s.temperature) require(s.temperature->length > 0, "temperature length is not positive", where);
-  if (s.rope) {
-    require(s.rope->theta > 0 && std::isfinite(s.rope->theta), "rope theta is not positive", where);
-    require(
-        s.rope->rotary_dim >= 0 && s.rope->rotary_dim <= s.head_dim && s.rope->rotary_dim % 2 == 0,
-        "rotary_dim " + std::to_string(s.rope->rotary_dim) + " of a head of " + std::to_string(s.head_dim),
-        where, "it must be even and at most head_dim");
-    require(s.rope->scaling.factor > 0 ||
-                (s.rope->scaling.factor < 0 && s.rope->scaling.kind == RopeScalingKind::linear),
-            "rope scaling factor " + std::to_string(s.rope->scaling.factor), where);
-  }
+  if (s.rope) check(*s.rope, s.head_dim, where);
   finite(s.alibi, "alibi", where);
   require(!(s.rope && s.alibi != 0), "both rotary embeddings and ALiBi", where, "choose one");
+}
+
+void check(const LatentAttentionSpec& s, const std::string& where) {
+  positive(s.heads, "heads", where, 1 << 16);
+  positive(s.kv_lora_rank, "kv_lora_rank", where, 1 << 16);
+  positive(s.nope_dim, "nope_dim", where, 1 << 16);
+  positive(s.rope_dim, "rope_dim", where, 1 << 16);
+  positive(s.v_head_dim, "v_head_dim", where, 1 << 16);
+  require(s.q_lora_rank >= 0 && s.q_lora_rank <= 1 << 16, "q_lora_rank is " + std::to_string(s.q_lora_rank),
+          where, "leave it out for queries straight from the input");
+  require(std::isfinite(s.norm_eps) && s.norm_eps >= 0, "norm eps is negative or not finite", where);
+  if (s.rope) check(*s.rope, s.rope_dim, where);
+  if (s.window) positive(*s.window, "window", where);
+  if (s.scale) finite(*s.scale, "scale", where);
+  require(!s.indexer || !s.selection_of_layer, "both an indexer and the selection of another layer", where,
+          "choose one");
+  require(!s.window || (!s.indexer && !s.selection_of_layer), "a window beside an indexer", where,
+          "choose one");
+  if (!s.indexer) return;
+  require(s.q_lora_rank > 0, "an indexer without a query latent", where, "set q_lora_rank");
+  positive(s.indexer->heads, "indexer heads", where, 1 << 16);
+  positive(s.indexer->head_dim, "indexer head_dim", where, 1 << 16);
+  positive(s.indexer->top_k, "indexer top_k", where, 1 << 24);
+  require(std::isfinite(s.indexer->norm_eps) && s.indexer->norm_eps >= 0,
+          "norm eps is negative or not finite", where + ".indexer");
+  if (s.indexer->rope) check(*s.indexer->rope, s.indexer->head_dim, where + ".indexer");
 }
 
 void check(const MlpSpec& s, const std::string& where) { positive(s.hidden, "hidden", where); }
@@ -79,7 +105,13 @@ void check(const MoeSpec& s, const std::string& where) {
 
 void check(const CustomSpec& s, const std::string& where) {
   require(!s.name.empty(), "a custom module without a name", where);
-  if (s.cache) check(*s.cache, where);
+  for (const KvCacheSpec& cache : s.caches) {
+    positive(cache.kv_heads, "kv_heads of a cache", where, 1 << 16);
+    positive(cache.head_dim, "head_dim of a cache", where, 1 << 16);
+    require(cache.v_head_dim >= 0 && cache.v_head_dim <= 1 << 16 && cache.indexer_dim >= 0 &&
+                cache.indexer_dim <= 1 << 16,
+            "v_head_dim or indexer_dim of a cache out of range", where);
+  }
   for (const StateSlot& state : s.state) positive(state.elements, "state elements", where + "." + state.name);
 }
 
@@ -127,6 +159,16 @@ void validate(const ModelSpec& spec) {
                   source->head_dim == a->head_dim,
               "kv_of_layer " + std::to_string(of), where,
               "it must name an earlier attention of the same heads with a cache of its own");
+    }
+    if (const auto* a = std::get_if<LatentAttentionSpec>(&spec.layers[i].mixer);
+        a != nullptr && a->selection_of_layer) {
+      const int of = *a->selection_of_layer;
+      const auto* source =
+          of >= 0 && of < static_cast<int>(i)
+              ? std::get_if<LatentAttentionSpec>(&spec.layers[static_cast<std::size_t>(of)].mixer)
+              : nullptr;
+      require(source != nullptr && source->indexer, "selection_of_layer " + std::to_string(of), where,
+              "it must name an earlier latent attention with an indexer");
     }
     finite(spec.layers[i].residual_scale, "residual_scale", where);
   }

@@ -15,6 +15,9 @@ class Slots {
   template <class Spec>
   std::vector<WeightSlot> part(const std::string& name, const Spec& spec) {
     std::visit([&](const auto& s) { add_module(name, s); }, spec);
+    if (name.empty()) {
+      for (WeightSlot& slot : slots_) slot.name.erase(0, 1);  // the dot behind the prefix
+    }
     return std::move(slots_);
   }
 
@@ -80,12 +83,44 @@ class Slots {
       if (own_kv) norm(name + ".k_norm", s.qk_norm_spec, full ? k : s.head_dim);
     }
     if (s.sinks) vector(name + ".sinks", s.heads, by_cols);
-    if (s.gate) {
-      add(name + ".gate", WeightRole::linear, s.gate->per_head ? s.heads : context, dim, by_rows);
-      if (s.gate->bias) vector(name + ".gate.bias", s.gate->per_head ? s.heads : context, by_cols);
-    }
+    if (s.gate) gate(name, *s.gate, s.heads, context);
     add(name + ".o", WeightRole::linear, dim, context, by_cols);
     if (s.out_bias) vector(name + ".o.bias", dim);
+  }
+
+  void add_module(const std::string& name, const LatentAttentionSpec& s) {
+    const std::int64_t heads = s.heads, q_in = s.q_lora_rank > 0 ? s.q_lora_rank : spec_.dim;
+    const auto into_latent = [&](const char* part, std::int64_t rows) {
+      add(name + part, WeightRole::linear, rows, spec_.dim, replicated);
+      if (s.bias) vector(name + part + ".bias", rows);
+    };
+    if (s.q_lora_rank > 0) {
+      into_latent(".q_a", s.q_lora_rank);
+      vector(name + ".q_a_norm", s.q_lora_rank);
+    }
+    add(name + ".q", WeightRole::linear, heads * (s.nope_dim + s.rope_dim), q_in, by_rows);
+    into_latent(".kv_a", s.kv_lora_rank + s.rope_dim);
+    vector(name + ".kv_a_norm", s.kv_lora_rank);
+    add(name + ".k_b", WeightRole::linear, heads * s.nope_dim, s.kv_lora_rank, by_rows);
+    add(name + ".v_b", WeightRole::linear, heads * s.v_head_dim, s.kv_lora_rank, by_rows);
+    if (s.indexer) {
+      add(name + ".indexer.q", WeightRole::linear, std::int64_t{s.indexer->heads} * s.indexer->head_dim, q_in,
+          replicated);
+      add(name + ".indexer.k", WeightRole::linear, s.indexer->head_dim, spec_.dim, replicated);
+      add(name + ".indexer.weights", WeightRole::linear, s.indexer->heads, spec_.dim, replicated);
+      vector(name + ".indexer.k_norm", s.indexer->head_dim);
+      vector(name + ".indexer.k_norm.bias", s.indexer->head_dim);
+    }
+    if (s.sinks) vector(name + ".sinks", heads, by_cols);
+    if (s.gate) gate(name, *s.gate, heads, heads * s.v_head_dim);
+    add(name + ".o", WeightRole::linear, spec_.dim, heads * s.v_head_dim, by_cols);
+    if (s.bias) vector(name + ".o.bias", spec_.dim);
+  }
+
+  void gate(const std::string& name, const AttentionGateSpec& s, std::int64_t heads, std::int64_t context) {
+    const std::int64_t rows = s.per_head ? heads : context;
+    add(name + ".gate", WeightRole::linear, rows, spec_.dim, by_rows);
+    if (s.bias) vector(name + ".gate.bias", rows, by_cols);
   }
 
   void add_module(const std::string& name, const MlpSpec& s) {

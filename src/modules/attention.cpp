@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "modules/fused.h"
+#include "modules/paged.h"
 #include "modules/parallel.h"
 #include "modules/print.h"
 
@@ -51,18 +52,10 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
                     std::to_string(spec.head_dim) + " dimensions",
                 where, "heads must be a positive multiple of kv_heads");
   }
-  const auto expect_rows = [&](const LazyWeight& weight, const char* name, std::int64_t rows) {
-    if (!weight) throw Error(std::string("no weight ") + name, where, "check the weight map");
-    if (weight.rows() != rows) {
-      throw Error(std::string(name) + " has " + std::to_string(weight.rows()) + " rows, expected " +
-                      std::to_string(rows),
-                  where, "check the weight map and the number of heads");
-    }
-  };
-  expect_rows(config.q, "q", std::int64_t{spec.heads} * spec.head_dim);
+  expect_rows(config.q, "q", std::int64_t{spec.heads} * spec.head_dim, config.name);
   if (!spec.kv_of_layer) {
-    expect_rows(config.k, "k", std::int64_t{spec.kv_heads} * spec.head_dim);
-    expect_rows(config.v, "v", spec.kv_heads * value_dim(spec));
+    expect_rows(config.k, "k", std::int64_t{spec.kv_heads} * spec.head_dim, config.name);
+    expect_rows(config.v, "v", spec.kv_heads * value_dim(spec), config.name);
   }
   if (!divides(spec, target.mesh)) {
     throw Error(std::to_string(spec.heads) + " heads and " + std::to_string(spec.kv_heads) +
@@ -113,15 +106,9 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
     if (!config.sinks) throw Error("no weight sinks", where, "check the weight map");
     plan.sinks = config.sinks;
   }
-  if (spec.gate) {
-    expect_rows(config.gate, "gate", spec.gate->per_head ? spec.heads : spec.heads * value_dim(spec));
-    plan.gate = resolve(LinearConfig{.weight = config.gate,
-                                     .bias = config.gate_bias,
-                                     .name = config.name / "gate",
-                                     .activation = Activation{spec.gate->act},
-                                     .parallel = Parallel::column},
-                        target);
-  }
+  if (spec.gate)
+    plan.gate = resolve_gate(*spec.gate, config.gate, config.gate_bias, spec.heads, value_dim(spec),
+                             config.name, target);
   if (spec.alibi != 0) {
     plan.alibi_slopes = alibi_slopes(spec.heads);
     for (float& slope : plan.alibi_slopes) slope *= spec.alibi;
@@ -269,17 +256,15 @@ Tensor Attention::attend_prefill(const Heads& h, const Step& step) const {
   options.attention_sink = plan_.sinks ? &plan_.sinks.get() : nullptr;
   options.alibi_slopes = alibi_ ? &alibi_ : nullptr;
   std::vector<Tensor> contexts;
-  for (auto i = static_cast<std::size_t>(step.decode_rows); i < step.sequences.size(); ++i) {
-    const SequenceRows& rows = step.sequences[i];
-    const auto part = [&](const Tensor& t) { return t.narrow(2, rows.first, rows.first + rows.count); };
+  for (const SequenceRows& rows : prefill_sequences(step)) {
     if (h.k) {
-      ops::paged_fill_cache(kv.k, part(h.k), step.page_table, rows.page_row, rows.context);
-      ops::paged_fill_cache(kv.v, part(h.v), step.page_table, rows.page_row, rows.context);
+      ops::paged_fill_cache(kv.k, rows_of(h.k, rows), step.page_table, rows.page_row, rows.context);
+      ops::paged_fill_cache(kv.v, rows_of(h.v, rows), step.page_table, rows.page_row, rows.context);
     }
     options.chunk_start = rows.context;
     options.page_row = rows.page_row;
     contexts.push_back(ops::nlp_concat_heads(
-        ops::chunked_scaled_dot_product_attention(part(h.q), kv.k, kv.v, step.page_table, options)));
+        ops::chunked_scaled_dot_product_attention(rows_of(h.q, rows), kv.k, kv.v, step.page_table, options)));
   }
   return contexts.size() == 1 ? contexts.front() : ops::concat(contexts, 2);
 }
@@ -289,28 +274,19 @@ Tensor Attention::attend_decode(const Heads& h, const Step& step) const {
   ops::AttentionOptions options{attributes(plan_.decode_program)};
   options.attention_sink = plan_.sinks ? &plan_.sinks.get() : nullptr;
   options.alibi_slopes = alibi_ ? &alibi_ : nullptr;
-  // Decode takes [1, batch, heads, head_dim].
-  const auto part = [&](const Tensor& t) { return t.narrow(2, 0, step.decode_rows).swap_axes(1, 2); };
   if (h.k) {
-    ops::paged_update_cache(kv.k, part(h.k), step.decode_positions, step.page_table);
-    ops::paged_update_cache(kv.v, part(h.v), step.decode_positions, step.page_table);
+    ops::paged_update_cache(kv.k, decode_rows_of(h.k, step), step.decode_positions, step.page_table);
+    ops::paged_update_cache(kv.v, decode_rows_of(h.v, step), step.decode_positions, step.page_table);
   }
   const Tensor context = ops::paged_scaled_dot_product_attention_decode(
-      part(h.q), kv.k, kv.v, step.page_table, step.decode_positions, options);
+      decode_rows_of(h.q, step), kv.k, kv.v, step.page_table, step.decode_positions, options);
   return ops::nlp_concat_heads(context.swap_axes(1, 2));
 }
 
 Tensor Attention::output(Tensor context, const Tensor& x, const Step& step) const {
   tap(context, plan_.name, "context");
-  if (gate_) {
-    const Tensor gate = gate_->forward(x, step.mode);
-    const Shape flat = context.shape(),
-                by_head{1, step.tokens, plan_.spec.heads, context.dim(-1) / plan_.spec.heads};
-    context = plan_.spec.gate->per_head
-                  ? ops::mul(context.reshape(by_head), gate.reshape({1, step.tokens, plan_.spec.heads, 1}))
-                        .reshape(flat)
-                  : ops::mul(std::move(context), gate);
-  }
+  if (gate_)
+    context = gated(std::move(context), gate_->forward(x, step.mode), *plan_.spec.gate, plan_.spec.heads);
   Tensor y = o_.forward(context, step.mode);
   tap(y, plan_.name);
   return y;

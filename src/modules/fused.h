@@ -1,4 +1,4 @@
-// Several projections of one input as one matrix.
+// What modules share: several projections of one input as one matrix, gates on what attention gives.
 #pragma once
 
 #include <initializer_list>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ttt/modules/linear.h"
+#include "ttt/modules/spec.h"
 
 namespace ttt::inline v2 {
 
@@ -38,10 +39,39 @@ inline LinearConfig fused(std::initializer_list<Projection> parts, const ModuleN
   return fused(std::span(parts.begin(), parts.size()), name);
 }
 
+// Error unless the weight is there and has so many rows.
+inline void expect_rows(const LazyWeight& weight, const char* part, std::int64_t rows,
+                        const ModuleName& name) {
+  if (!weight) throw Error(std::string("no weight ") + part, name.path, "check the weight map");
+  if (weight.rows() != rows)
+    throw Error(std::string(part) + " has " + std::to_string(weight.rows()) + " rows, expected " +
+                    std::to_string(rows),
+                name.path, "check the weight map and the number of heads");
+}
+
 // Columns [begin, begin + width) of a fused result, as a view; begin moves on.
 inline Tensor take(const Tensor& x, std::int64_t& begin, std::int64_t width) {
   begin += width;
   return x.narrow(3, begin - width, begin);
+}
+
+// act(x W_gate + b) of an attention of `heads` whose values have v_dim dimensions.
+inline LinearPlan resolve_gate(const AttentionGateSpec& spec, const LazyWeight& weight,
+                               const LazyWeight& bias, std::int64_t heads, std::int64_t v_dim,
+                               const ModuleName& name, const Target& target) {
+  expect_rows(weight, "gate", spec.per_head ? heads : heads * v_dim, name);
+  return resolve(LinearConfig{.weight = weight,
+                              .bias = bias,
+                              .name = name / "gate",
+                              .activation = Activation{spec.act},
+                              .parallel = Parallel::column},
+                 target);
+}
+// context [1, 1, tokens, heads * v_dim] times its gate.
+inline Tensor gated(Tensor context, const Tensor& gate, const AttentionGateSpec& spec, std::int64_t heads) {
+  if (!spec.per_head) return ops::mul(std::move(context), gate);
+  const Shape flat = context.shape(), by_head{1, flat[2], heads, flat[3] / heads};
+  return ops::mul(context.reshape(by_head), gate.reshape({1, flat[2], heads, 1})).reshape(flat);
 }
 
 }  // namespace ttt::inline v2

@@ -86,9 +86,12 @@ Tensor GatedDeltaNet::forward(const Tensor& x, const Step& step) const {
       ops::gated_delta_rule(q, k, v, g, beta, step.state->slots_of(plan_.name.layer, "delta", step.iteration),
                             step.segments, s.heads, s.key_heads, {.l2norm_eps = 1e-6f});
   tap(y, plan_.name, "delta");
+  // Norm and gate are rounded once.
+  const Tensor wide = ops::typecast(y, DataType::f32);
   const Tensor normed =
-      norm_.forward(y.reshape({1, 1, x.dim(2) * s.heads, s.value_dim})).reshape({1, 1, x.dim(2), values});
-  Tensor out = o_.forward(ops::mul(normed, z, {.rhs_activation = {s.gate_act}}), step.mode);
+      norm_.forward(wide.reshape({1, 1, x.dim(2) * s.heads, s.value_dim})).reshape({1, 1, x.dim(2), values});
+  Tensor out =
+      o_.forward(ops::mul(normed, z, {.rhs_activation = {s.gate_act}, .dtype = x.dtype()}), step.mode);
   tap(out, plan_.name);
   return out;
 }

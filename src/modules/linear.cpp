@@ -28,6 +28,10 @@ LinearPlan resolve(const LinearConfig& config, const Target& target) {
     case Parallel::stream:
       sharding.cols = stream;
       break;
+    case Parallel::unit:
+      sharding.rows = units;
+      bias_sharding.cols = units;
+      break;
   }
   try {
     weight_shape({.sharding = sharding}, config.weight.rows(), config.weight.cols());

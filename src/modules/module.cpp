@@ -1,5 +1,7 @@
 #include "ttt/modules/module.h"
 
+#include <algorithm>
+
 namespace ttt::inline v2 {
 
 Backend& Home::backend() const { return device ? *device : *default_device(); }
@@ -10,6 +12,17 @@ LazyWeight Home::bind(const LazyWeight& weight, DataType dtype, const MemoryConf
   LazyWeight result = weight.bind(backend(), dtype, memory, cache, sharding);
   if (bound) bound->push_back(result);
   return result;
+}
+
+const Step::RowPlaces& Step::row_places() const {
+  if (!row_places_.positions) {
+    std::vector<std::int32_t> rows(positions.size());
+    for (const SequenceRows& sequence : sequences)
+      std::fill_n(rows.begin() + sequence.first, sequence.count,
+                  static_cast<std::int32_t>(sequence.page_row));
+    row_places_ = {from_host(*device, positions, {tokens}), from_host(*device, rows, {tokens})};
+  }
+  return row_places_;
 }
 
 void tap(const Tensor& x, const ModuleName& module, std::string_view part) {

@@ -185,10 +185,12 @@ static Tensor expert_linear(const Tensor& x, const LazyWeight& w, const LazyWeig
   return ops::add(std::move(y), ops::embedding(ids, *b).reshape(y.shape()), {.dtype = x.dtype()});
 }
 
-Tensor Moe::forward(const Tensor& x, Mode mode) const {
-  auto [weights, experts] = router_.forward(x, mode);
+Tensor Moe::experts(const Tensor& x, const Router::Choice& choice) const {
+  const auto& weights = choice.weights;
   // Those of other devices are outside of the own ones and give zeros.
-  if (first_expert_) experts = ops::subtract(ops::typecast(experts, DataType::i32), first_expert_);
+  const Tensor experts = first_expert_
+                             ? ops::subtract(ops::typecast(choice.experts, DataType::i32), first_expert_)
+                             : choice.experts;
   const int over_inputs = plan_.up_sharding.cols.mesh_axis, over_units = plan_.down_sharding.cols.mesh_axis;
   Tensor hidden = expert_linear(x, plan_.up, plan_.up_bias, experts, over_inputs);
   if (plan_.gate) {
@@ -202,7 +204,11 @@ Tensor Moe::forward(const Tensor& x, Mode mode) const {
   // The weighted sum as one product per token, so that it is rounded once.
   const Tensor row = ops::typecast(weights, each.dtype()).reshape({1, x.dim(2), 1, weights.dim(3)});
   Tensor y = ops::matmul(row, each).reshape({1, 1, x.dim(2), each.dim(3)});
-  if (first_expert_) y = ops::all_reduce(std::move(y), plan_.down_sharding.experts.mesh_axis);
+  return first_expert_ ? ops::all_reduce(std::move(y), plan_.down_sharding.experts.mesh_axis) : y;
+}
+
+Tensor Moe::forward(const Tensor& x, Mode mode) const {
+  Tensor y = experts(x, choose(x, mode));
   if (shared_) {
     Tensor shared = shared_->forward(x, mode);
     if (shared_gate_)

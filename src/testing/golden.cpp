@@ -62,8 +62,10 @@ double tabled_bf16_pcc(const std::filesystem::path& folder) {
 bool rotates_by_length(const ModelSpec& spec, std::size_t length) {
   return std::ranges::any_of(spec.layers, [&](const LayerSpec& layer) {
     const auto* attention = std::get_if<AttentionSpec>(&layer.mixer);
-    if (!attention || !attention->rope) return false;
-    const RopeSpec& rope = *attention->rope;
+    const auto* latent = std::get_if<LatentAttentionSpec>(&layer.mixer);
+    const std::optional<RopeSpec> found = attention ? attention->rope : latent ? latent->rope : std::nullopt;
+    if (!found) return false;
+    const RopeSpec& rope = *found;
     const int limit = rope.scaling.kind == RopeScalingKind::longrope  ? rope.scaling.original_max_positions
                       : rope.scaling.kind == RopeScalingKind::dynamic ? rope.max_positions
                                                                       : 0;

@@ -4,6 +4,7 @@
 #include "modules/support.h"
 #include "ttt/modules/attention.h"
 #include "ttt/modules/embedding.h"
+#include "ttt/modules/latent_attention.h"
 #include "ttt/modules/lm_head.h"
 #include "ttt/modules/moe.h"
 
@@ -173,6 +174,63 @@ TEST_P(OnMesh, Attention) {
       return all;
     };
     EXPECT_LT(largest_difference(run(p), run(one)), bound) << static_cast<int>(spec.qk_norm);
+  }
+}
+
+TEST_P(OnMesh, LatentAttention) {
+  const Place p = place(GetParam()), one = place({});
+  const std::vector<float> x = values(tokens * dim, 1);
+  const RopeSpec rope{.theta = 100, .interleaved = true};
+  LatentAttentionSpec plain{
+      .heads = 8, .kv_lora_rank = 24, .nope_dim = 10, .rope_dim = 6, .v_head_dim = 12, .rope = rope};
+  LatentAttentionSpec rich = plain;
+  rich.q_lora_rank = 20;
+  rich.bias = rich.sinks = true;
+  rich.gate = AttentionGateSpec{};
+  rich.indexer = IndexerSpec{.heads = 5, .head_dim = 12, .top_k = 3, .rope = rope};
+  rich.indexer->rope->rotary_dim = 6;
+  for (const LatentAttentionSpec& spec : {plain, rich}) {
+    const auto run = [&](const Place& where) {
+      const auto linear = [](std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+        return matrix(rows, cols, seed).weight();
+      };
+      const auto row = [](std::int64_t n, std::uint64_t seed) {
+        return vector(n, seed, 1).weight(WeightRole::vector);
+      };
+      const bool more = spec.q_lora_rank > 0;
+      LatentAttentionConfig c{.spec = spec,
+                              .q = linear(spec.heads * 16, more ? spec.q_lora_rank : dim, 2),
+                              .kv_a = linear(30, dim, 3),
+                              .kv_a_norm = row(24, 4),
+                              .k_b = linear(spec.heads * 10, 24, 5),
+                              .v_b = linear(spec.heads * 12, 24, 6),
+                              .o = linear(dim, spec.heads * 12, 7),
+                              .name = {"attn", 0}};
+      if (more) {
+        c.q_a = linear(20, dim, 8), c.q_a_norm = row(20, 9);
+        c.q_a_bias = row(20, 10), c.kv_a_bias = row(30, 11), c.o_bias = row(dim, 12);
+        c.gate = linear(spec.heads * 12, dim, 13), c.sinks = row(spec.heads, 14);
+        c.indexer = IndexerConfig{.spec = *spec.indexer,
+                                  .q = linear(60, 20, 15),
+                                  .k = linear(12, dim, 16),
+                                  .weights = linear(5, dim, 17),
+                                  .k_norm = row(12, 18),
+                                  .k_norm_bias = row(12, 19),
+                                  .name = {"attn.indexer", 0}};
+      }
+      const LatentAttention attention = LatentAttention::from_config(c, where.target, where.home);
+      EXPECT_EQ(attention.plan().spec.heads * where.target.mesh.cols, spec.heads);
+      Stage stage(1, 1, 30, DataType::f32, 0, 4, 16, where.home.backend());
+      stage.add_indexer(12, DataType::f32);
+      std::vector<float> all =
+          Place::values(attention.prefill(where.stream(x), stage.step({{0, tokens}}, {0})));
+      const std::vector<float> next(x.begin(), x.begin() + dim);
+      for (const float y :
+           Place::values(attention.decode(where.stream(next), stage.step({{tokens, 1}}, {0}))))
+        all.push_back(y);
+      return all;
+    };
+    EXPECT_LT(largest_difference(run(p), run(one)), bound) << spec.q_lora_rank;
   }
 }
 

@@ -75,11 +75,10 @@ class Stage {
       : device_(device), block_size_(block_size), blocks_each_(blocks_each) {
     state_.blocks = static_cast<std::int64_t>(sequences) * blocks_each;
     state_.block_size = block_size;
-    const auto cache = [&](int width) {
-      return device_.allocate({.shape = {state_.blocks, kv_heads, block_size, width}, .dtype = kv});
-    };
-    state_.kv[{0, 0}] = {cache(head_dim), cache(v_head_dim)};
+    state_.kv[{0, 0}] = {cache(kv_heads, head_dim, kv),
+                         v_head_dim > 0 ? cache(kv_heads, v_head_dim, kv) : Tensor()};
   }
+  void add_indexer(int head_dim, DataType kv) { state_.kv[{0, 0}].indexer = cache(1, head_dim, kv); }
 
   // `which[i]` is the sequence that parts[i] continues.
   Step step(const std::vector<Part>& parts, const std::vector<std::size_t>& which) {
@@ -108,6 +107,10 @@ class Stage {
   }
 
  private:
+  Tensor cache(int heads, int width, DataType kv) const {
+    return device_.allocate({.shape = {state_.blocks, heads, state_.block_size, width}, .dtype = kv});
+  }
+
   Backend& device_;
   State state_;
   std::int64_t block_size_, blocks_each_;

@@ -44,8 +44,8 @@ struct KvGeometry {
 
 // What one layer's cache holds, for whoever plans memory (vLLM's KV cache spec, ttt inspect memory).
 struct KvLayerSpec {
-  int layer = 0;
-  std::int64_t kv_heads = 0, head_dim = 0, v_head_dim = 0;
+  int layer = 0, iteration = 0;
+  std::int64_t kv_heads = 0, head_dim = 0, v_head_dim = 0, indexer_dim = 0;  // as KvCacheSpec has them
   std::optional<int> window{};
   DataType dtype = DataType::bf16;
   std::size_t bytes_per_position() const;

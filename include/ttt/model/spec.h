@@ -35,6 +35,18 @@ struct StateSlot {
   bool operator==(const StateSlot&) const = default;
 };
 
+// What a layer keeps per position in paged blocks.
+struct KvCacheSpec {
+  int kv_heads = 0, head_dim = 0;
+  int v_head_dim = 0;   // 0: no values beside the keys, which are latents
+  int indexer_dim = 0;  // keys of an indexer; 0: none
+  std::optional<int> window{};
+  bool operator==(const KvCacheSpec&) const = default;
+};
+// The cache that such an attention has.
+KvCacheSpec kv_cache(const AttentionSpec&);
+KvCacheSpec kv_cache(const LatentAttentionSpec&);
+
 // The open end: a module of the model's own, by the name under which its library provides it. Its weights'
 // names are relative to the module ("in_proj" is layers.3.attn.in_proj).
 struct CustomSpec {
@@ -42,7 +54,7 @@ struct CustomSpec {
   std::string parameters = "{}";  // JSON object
   std::vector<WeightSlot> weights{};
   std::vector<StateSlot> state{};
-  std::optional<AttentionSpec> cache{};  // asks for the KV cache that such an attention has
+  std::vector<KvCacheSpec> caches{};  // KV caches, one per Step::iteration
   bool operator==(const CustomSpec&) const = default;
 };
 
@@ -52,7 +64,7 @@ struct Absent {
 };
 
 using MixerSpec = std::variant<AttentionSpec, CustomSpec, ShortConvSpec, SelectiveSsmSpec, SsdSpec,
-                               GatedDeltaNetSpec, Absent>;
+                               GatedDeltaNetSpec, Absent, LatentAttentionSpec>;
 using FfnSpec = std::variant<MlpSpec, MoeSpec, CustomSpec, Absent>;
 
 // f: mixer or feed-forward, n: norm before it, p: norm after it.
@@ -100,10 +112,12 @@ struct ModelSpec {
 
 // Every weight of the network, in the order of execution. Pure.
 std::vector<WeightSlot> weight_slots(const ModelSpec&);
-// Those of one mixer or feed-forward of a network of width `dim`, under `prefix` ("ssm.x"): for modules of
-// a model's own that are made of the core's.
+// Those of one mixer or feed-forward of a network of width `dim`, under `prefix` ("ssm.x"; empty: "x"): for
+// modules of a model's own that are made of the core's.
 std::vector<WeightSlot> weight_slots(const MixerSpec&, int dim, std::string_view prefix);
 std::vector<WeightSlot> weight_slots(const FfnSpec&, int dim, std::string_view prefix);
+// The KV caches of a layer, by Step::iteration.
+std::vector<KvCacheSpec> kv_caches(const LayerSpec&);
 // What a mixer or a layer keeps per sequence beside a KV cache.
 std::vector<StateSlot> state_slots(const MixerSpec&, int dim);
 std::vector<StateSlot> state_slots(const LayerSpec&, int dim);

@@ -75,6 +75,10 @@ class Moe {
   Tensor prefill(const Tensor& x) const { return forward(x, Mode::prefill); }  // [1, 1, tokens, dim]
   Tensor decode(const Tensor& x) const { return forward(x, Mode::decode); }
   Tensor forward(const Tensor& x, Mode) const;
+  // forward() in its steps: the experts of a choice (one that does not exist gives zeros), without the
+  // shared.
+  Router::Choice choose(const Tensor& x, Mode mode) const { return router_.forward(x, mode); }
+  Tensor experts(const Tensor& x, const Router::Choice&) const;
   const MoePlan& plan() const { return plan_; }
 
  private:

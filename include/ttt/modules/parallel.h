@@ -20,6 +20,7 @@ enum class Parallel : std::uint8_t {
   column,  // stream -> units
   row,     // units -> stream
   stream,  // stream -> all
+  unit,    // all -> units
 };
 
 // Division along an axis of the mesh; none where the mesh has one device there.

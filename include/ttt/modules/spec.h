@@ -88,6 +88,35 @@ struct AttentionSpec {
   bool operator==(const AttentionSpec&) const = default;
 };
 
+// Chooses the keys that queries attend to: the top_k best by sum_h w_h relu(q_h . k), where q comes from the
+// query latent, k and w from the token (the lightning indexer of sparse latent attention, arXiv 2512.02556).
+struct IndexerSpec {
+  int heads = 0, head_dim = 0, top_k = 0;
+  std::optional<RopeSpec> rope{};  // of q and k, the first rotary_dim dimensions; unset: none
+  float norm_eps = 1e-6f;          // of the layer norm over k
+  bool operator==(const IndexerSpec&) const = default;
+};
+
+// Multi-head latent attention (arXiv 2405.04434): the keys and values of all heads are made from one latent
+// per token, which is all that is cached, beside one rotated key that the heads share.
+struct LatentAttentionSpec {
+  int heads = 0;
+  int q_lora_rank = 0;  // width of the query latent; 0: queries come straight from the input
+  int kv_lora_rank = 0;
+  int nope_dim = 0, rope_dim = 0;  // dimensions of a head of q and k without and with rotation
+  int v_head_dim = 0;
+  float norm_eps = 1e-6f;                   // of the latents' norms
+  bool bias = false;                        // of the projections into the latents and of the output's
+  std::optional<RopeSpec> rope{};           // of the rope_dim dimensions; unset: none rotates
+  std::optional<int> window{};              // keys that a query sees, itself included; unset: all
+  std::optional<float> scale{};             // of q.k; unset: (nope_dim + rope_dim)^-1/2
+  bool sinks = false;                       // one learned logit per head that takes part in the softmax
+  std::optional<AttentionGateSpec> gate{};  // unset: none
+  std::optional<IndexerSpec> indexer{};     // unset: queries attend to every key that they see
+  std::optional<int> selection_of_layer{};  // attends to the keys that this earlier layer's indexer chose
+  bool operator==(const LatentAttentionSpec&) const = default;
+};
+
 // Gated units with bounds: gate is cut above at `limit`, up to [-limit, limit]; up_offset is added to up.
 struct GluLimit {
   float limit = 0, up_offset = 0;

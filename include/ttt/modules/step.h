@@ -18,8 +18,9 @@ enum class Mode : std::uint8_t { prefill, decode };
 
 // A KV cache in blocks of `block_size` positions; page tables say which blocks a sequence owns.
 struct KvCache {
-  Tensor k;  // [blocks, kv_heads, block_size, head_dim]
-  Tensor v;  // [blocks, kv_heads, block_size, v_head_dim]
+  Tensor k{};        // [blocks, kv_heads, block_size, head_dim]
+  Tensor v{};        // [blocks, kv_heads, block_size, v_head_dim]; undefined where k holds latents
+  Tensor indexer{};  // keys of an indexer, [blocks, 1, block_size, indexer_dim]; undefined without one
 };
 
 // Storage of all sequences: paged KV caches and recurrent state, one entry per (layer, iteration). The caller
@@ -70,6 +71,14 @@ struct Step {
   mutable std::map<std::string, Tensor> slots{};
   // cos and sin rows of this step by the rotary module's key; filled on first use.
   mutable std::map<std::string, std::pair<Tensor, Tensor>> rope_rows{};
+
+  // Where each row stands, for ops that take rows of any sequences; filled on first use.
+  struct RowPlaces {
+    Tensor positions;  // [tokens] i32
+    Tensor page_rows;  // [tokens] i32, rows of the page table
+  };
+  const RowPlaces& row_places() const;
+  mutable RowPlaces row_places_{};
 };
 
 }  // namespace ttt::inline v2
