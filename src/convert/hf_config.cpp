@@ -21,7 +21,7 @@ namespace {
 // Older spellings of the keys that decoders share. The first column is transformers' own name of today.
 struct Spelling {
   std::string_view key;
-  std::array<std::string_view, 6> others;
+  std::array<std::string_view, 7> others;
 };
 constexpr Spelling spelling_table[] = {
     {"hidden_size", {"n_embd", "d_model", "embedding_dim", "dim", "model_dim"}},
@@ -31,7 +31,8 @@ constexpr Spelling spelling_table[] = {
      {"num_kv_heads", "n_head_kv", "n_kv_heads", "multi_query_group_num", "num_query_groups"}},
     {"head_dim", {"kv_channels", "attention_head_dim", "d_kv"}},
     {"max_position_embeddings",
-     {"n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length", "context_length"}},
+     {"n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length", "context_length",
+      "model_max_length"}},
     {"intermediate_size", {"n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "dff", "inner_hidden_size"}},
     {"vocab_size", {"padded_vocab_size"}},
     {"hidden_act",
@@ -47,6 +48,9 @@ constexpr Spelling spelling_table[] = {
     {"num_local_experts", {"num_experts", "n_routed_experts", "moe_num_experts"}},
     {"n_routed_experts", {"num_experts", "num_local_experts", "moe_num_experts"}},
     {"num_experts_per_tok", {"num_experts_per_token", "moe_topk", "moe_top_k", "top_k_experts"}},
+    {"n_group", {"num_expert_group"}},
+    {"n_shared_experts", {"num_shared_experts"}},
+    {"norm_topk_prob", {"moe_renormalize"}},
     {"tie_word_embeddings", {"tie_embeddings"}},
 };
 

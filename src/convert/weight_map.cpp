@@ -502,16 +502,34 @@ WeightMap hf_decoder_names() {
   return map;
 }
 
-WeightMap hf_moe_names() {
+WeightMap hf_moe_names(std::string_view slots) {
+  const std::string to = std::string(slots) + ".";
   WeightMap map;
-  map.rename("{layer}.mlp.gate", "{layer}.ffn.router")
-      .rename("{layer}.mlp.gate.e_score_correction_bias", "{layer}.ffn.router.correction_bias")
-      .rename("{layer}.mlp.shared_expert_gate", "{layer}.ffn.shared_gate");
+  map.rename("{layer}.mlp.gate", to + "router")
+      .rename("{layer}.mlp.gate.e_score_correction_bias", to + "router.correction_bias")
+      .rename("{layer}.mlp.shared_expert_gate", to + "shared_gate");
   for (const std::string part : {"gate", "up", "down"}) {
-    map.stack("{layer}.mlp.experts.{e}." + part + "_proj", "{layer}.ffn.experts." + part);
+    map.stack("{layer}.mlp.experts.{e}." + part + "_proj", to + "experts." + part);
     for (const std::string shared : {"shared_expert", "shared_experts"})
-      map.rename("{layer}.mlp." + shared + "." + part + "_proj", "{layer}.ffn.shared." + part);
+      map.rename("{layer}.mlp." + shared + "." + part + "_proj", to + "shared." + part);
   }
+  return map;
+}
+
+WeightMap hf_latent_attention_names(int heads, std::string_view module, std::string_view slots) {
+  const std::string from = std::string(module) + ".", to = std::string(slots) + ".";
+  WeightMap map;
+  map.split(from + "kv_b_proj", {to + "k_b", to + "v_b"}, {.groups = heads});
+  for (const auto& [tensor, slot] : {std::pair{"q_a_proj", "q_a"},
+                                     {"q_a_layernorm", "q_a_norm"},
+                                     {"q_b_proj", "q"},
+                                     {"kv_a_proj_with_mqa", "kv_a"},
+                                     {"kv_a_layernorm", "kv_a_norm"},
+                                     {"indexer.wq_b", "indexer.q"},
+                                     {"indexer.wk", "indexer.k"},
+                                     {"indexer.weights_proj", "indexer.weights"},
+                                     {"indexer.k_norm", "indexer.k_norm"}})
+    map.rename(from + tensor, to + slot);
   return map;
 }
 

@@ -1,5 +1,7 @@
 #include "ttt/convert/decoder_spec.h"
 
+#include <cmath>
+
 namespace ttt::inline v2 {
 
 ModelSpec decoder(const HfConfig& c) {
@@ -21,13 +23,50 @@ AttentionSpec attention(const HfConfig& c, int layer) {
           .window = c.window(layer)};
 }
 
+LatentAttentionSpec latent_attention(const HfConfig& c, int layer) {
+  LatentAttentionSpec s{.heads = c.heads(),
+                        .q_lora_rank = c.get_or("q_lora_rank", 0),
+                        .kv_lora_rank = c.get<int>("kv_lora_rank"),
+                        .rope_dim = c.get<int>("qk_rope_head_dim"),
+                        .v_head_dim = c.get<int>("v_head_dim"),
+                        .bias = c.get_or("attention_bias", false),
+                        .rope = c.rope(layer),
+                        .window = c.window(layer)};
+  s.nope_dim = c.has("qk_nope_head_dim") ? c.get<int>("qk_nope_head_dim")
+                                         : c.get_or("qk_head_dim", c.head_dim()) - s.rope_dim;
+  if (!s.rope) return s;
+  s.rope->rotary_dim = 0;
+  s.rope->interleaved = c.get_or("rope_interleave", true);
+  const RopeScaling& scaling = s.rope->scaling;
+  if (scaling.mscale_all_dim != 0 && scaling.factor > 1) {
+    const float mscale = 0.1f * scaling.mscale_all_dim * std::log(scaling.factor) + 1.0f;
+    s.scale = mscale * mscale / std::sqrt(static_cast<float>(s.nope_dim + s.rope_dim));
+  }
+  return s;
+}
+
+IndexerSpec indexer(const HfConfig& c, const LatentAttentionSpec& attn) {
+  IndexerSpec s{.heads = c.get<int>("index_n_heads"),
+                .head_dim = c.get<int>("index_head_dim"),
+                .top_k = c.get<int>("index_topk"),
+                .rope = attn.rope};
+  if (s.rope) s.rope->rotary_dim = attn.rope_dim, s.rope->interleaved = false;
+  return s;
+}
+
+bool sparse_layer(const HfConfig& c, int layer) {
+  const auto kinds = c.find<std::vector<std::string>>("mlp_layer_types");
+  const int dense = c.get_or("first_k_dense_replace", 0);
+  return kinds ? kinds->at(static_cast<std::size_t>(layer)) == "sparse" : layer >= dense;
+}
+
 MlpSpec mlp(const HfConfig& c) {
   return {.hidden = c.get<int>("intermediate_size"), .act = c.act(), .bias = c.get_or("mlp_bias", false)};
 }
 
 MoeSpec grouped_moe(const HfConfig& c) {
   MoeSpec moe{.experts = c.get<int>("n_routed_experts"),
-              .top_k = c.get<int>("num_experts_per_tok"),
+              .top_k = c.get_or("num_experts_per_tok", 1),
               .hidden = c.get<int>("moe_intermediate_size"),
               .router = {.score = RouterScore::sigmoid,
                          .renormalize = c.get_or("norm_topk_prob", true),

@@ -120,8 +120,12 @@ class WeightMap {
 // lm_head beside tied embeddings is surplus.
 WeightMap hf_decoder_names();
 // What mixtures of experts mostly add: mlp.gate as router, mlp.experts.{e}.gate_proj stacked,
-// shared_expert(s). For append().
-WeightMap hf_moe_names();
+// shared_expert(s), to the slots under `to`. For append().
+WeightMap hf_moe_names(std::string_view to = "{layer}.ffn");
+// The tensors of multi-head latent attention with `heads` heads under `from` (q_a_proj, q_b_proj,
+// kv_a_proj_with_mqa, kv_b_proj, their norms, an indexer), to the slots under `to`. For append().
+WeightMap hf_latent_attention_names(int heads, std::string_view from = "{layer}.self_attn",
+                                    std::string_view to = "{layer}.attn");
 // The tensors of a state-space mixer with a step per head (SsdSpec) under any of `from` ("{layer}.mixer"), to
 // the slots under `to`: a fused in_proj, conv1d, dt_bias, A_log, D, norm, out_proj. For append().
 WeightMap hf_ssd_names(std::initializer_list<std::string_view> from, std::string_view to = "{layer}.attn");
