@@ -52,11 +52,39 @@ class TokenWise final : public FeedForward {
   Module module_;
 };
 
+// A part that does not divide on the mesh: every device runs all of it, on all of the stream.
+template <class Part>
+class Whole final : public Part {
+ public:
+  explicit Whole(std::unique_ptr<Part> part) : part_(std::move(part)) {}
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    return ops::mesh_partition(part_->forward(ops::all_gather(x, -1, stream_axis), s), -1, stream_axis);
+  }
+  void print(PlanRows& rows) const override { part_->print(rows); }
+
+ private:
+  std::unique_ptr<Part> part_;
+};
+
+// Whether a module of the core divides its work among the columns of a mesh.
+bool divides(const MixerSpec& spec, const Mesh& mesh) {
+  if (const auto* attention = std::get_if<AttentionSpec>(&spec)) return divides(*attention, mesh);
+  return std::holds_alternative<Absent>(spec);
+}
+bool divides(const FfnSpec& spec, const Mesh& mesh) {
+  if (const auto* mlp = std::get_if<MlpSpec>(&spec)) return mlp->hidden % mesh.cols == 0;
+  if (const auto* moe = std::get_if<MoeSpec>(&spec))
+    return (moe->experts % mesh.cols == 0 || moe->hidden % mesh.cols == 0) &&
+           (!moe->shared || moe->shared->hidden % mesh.cols == 0);
+  return std::holds_alternative<Absent>(spec);
+}
+
 class Builder {
  public:
   Builder(const ModelSpec& spec, const WeightProvider& provide, const Target& target, const Home& home,
           const CustomModules& custom)
       : spec_(spec), target_(target), home_(home), custom_(custom) {
+    whole_.mesh = {};
     for (const WeightSlot& slot : weight_slots(spec)) {
       LazyWeight weight = provide(slot);
       if (!weight && !slot.optional)
@@ -77,7 +105,11 @@ class Builder {
   }
 
   BlockNorm norm(const NormSpec& spec, const ModuleName& name) const {
-    return {{.spec = spec, .weight = weight(name.path), .bias = weight(name.path + ".bias"), .name = name},
+    return {{.spec = spec,
+             .weight = weight(name.path),
+             .bias = weight(name.path + ".bias"),
+             .name = name,
+             .mesh_axis = stream_axis},
             target_,
             home_};
   }
@@ -85,11 +117,11 @@ class Builder {
   std::unique_ptr<Block> block(int layer) const {
     const LayerSpec& spec = spec_.layers[static_cast<std::size_t>(layer)];
     const ModuleName name{"layers." + std::to_string(layer), layer};
-    if (spec.block) return custom(*spec.block, name, custom_.blocks);
+    if (spec.block) return placed(custom(*spec.block, name, custom_.blocks), false);
     const BlockNorms norms = block_norms(spec);
     BlockParts parts{.name = name,
-                     .mixer = std::visit([&](const auto& s) { return mixer(s, name / "attn"); }, spec.mixer),
-                     .ffn = std::visit([&](const auto& s) { return ffn(s, name / "ffn"); }, spec.ffn),
+                     .mixer = placed(spec.mixer, name / "attn"),
+                     .ffn = placed(spec.ffn, name / "ffn"),
                      .residual_scale = spec.residual_scale};
     if (norms.attn_norm) parts.attn_norm = norm(spec_.norm, name / "attn_norm");
     if (norms.attn_post_norm) parts.attn_post_norm = norm(spec_.norm, name / "attn_post_norm");
@@ -99,7 +131,29 @@ class Builder {
   }
 
  private:
-  std::unique_ptr<Mixer> mixer(const AttentionSpec& spec, const ModuleName& name) const {
+  // Parts that divide are built for the mesh, others for one device.
+  template <class Part>
+  std::unique_ptr<Part> placed(std::unique_ptr<Part> part, bool divided) const {
+    if (!part || divided || target_.mesh == Mesh{}) return part;
+    return std::make_unique<Whole<Part>>(std::move(part));
+  }
+  std::unique_ptr<Mixer> placed(const MixerSpec& spec, const ModuleName& name) const {
+    const bool divided = divides(spec, target_.mesh);
+    return placed(mixer(spec, name, divided ? target_ : whole_), divided);
+  }
+  std::unique_ptr<FeedForward> placed(const FfnSpec& spec, const ModuleName& name) const {
+    const bool divided = divides(spec, target_.mesh);
+    return placed(ffn(spec, name, divided ? target_ : whole_), divided);
+  }
+
+  std::unique_ptr<Mixer> mixer(const MixerSpec& spec, const ModuleName& name, const Target& target) const {
+    return std::visit([&](const auto& s) { return mixer(s, name, target); }, spec);
+  }
+  std::unique_ptr<FeedForward> ffn(const FfnSpec& spec, const ModuleName& name, const Target& target) const {
+    return std::visit([&](const auto& s) { return ffn(s, name, target); }, spec);
+  }
+  std::unique_ptr<Mixer> mixer(const AttentionSpec& spec, const ModuleName& name,
+                               const Target& target) const {
     const auto w = [&](const char* part) { return weight((name / part).path); };
     return std::make_unique<AttentionMixer<Attention>>(
         Attention::from_config({.spec = spec,
@@ -119,22 +173,23 @@ class Builder {
                                 .gate_bias = w("gate.bias"),
                                 .sinks = w("sinks"),
                                 .name = name},
-                               target_, home_));
+                               target, home_));
   }
-  std::unique_ptr<Mixer> mixer(const LatentAttentionSpec& spec, const ModuleName& name) const {
+  std::unique_ptr<Mixer> mixer(const LatentAttentionSpec& spec, const ModuleName& name,
+                               const Target& target) const {
     const auto w = [&](std::string_view part) { return weight((name / part).path); };
     return std::make_unique<AttentionMixer<LatentAttention>>(
-        LatentAttention::from_config(latent_attention_config(spec, name, w), target_, home_));
+        LatentAttention::from_config(latent_attention_config(spec, name, w), target, home_));
   }
-  std::unique_ptr<Mixer> mixer(const CustomSpec& spec, const ModuleName& name) const {
+  std::unique_ptr<Mixer> mixer(const CustomSpec& spec, const ModuleName& name, const Target&) const {
     return custom(spec, name, custom_.mixers);
   }
   template <RecurrentSpec Spec>
-  std::unique_ptr<Mixer> mixer(const Spec& spec, const ModuleName& name) const {
+  std::unique_ptr<Mixer> mixer(const Spec& spec, const ModuleName& name, const Target& target) const {
     return recurrent_mixer(
-        spec, name, [&](const char* part) { return weight((name / part).path); }, target_, home_);
+        spec, name, [&](const char* part) { return weight((name / part).path); }, target, home_);
   }
-  std::unique_ptr<Mixer> mixer(const Absent&, const ModuleName&) const { return nullptr; }
+  std::unique_ptr<Mixer> mixer(const Absent&, const ModuleName&, const Target&) const { return nullptr; }
 
   MlpConfig mlp_config(const MlpSpec& spec, const ModuleName& name) const {
     const auto w = [&](const char* part) { return weight((name / part).path); };
@@ -148,10 +203,10 @@ class Builder {
             .act = spec.act,
             .limit = spec.limit};
   }
-  std::unique_ptr<FeedForward> ffn(const MlpSpec& spec, const ModuleName& name) const {
-    return std::make_unique<TokenWise<Mlp>>(Mlp::from_config(mlp_config(spec, name), target_, home_));
+  std::unique_ptr<FeedForward> ffn(const MlpSpec& spec, const ModuleName& name, const Target& target) const {
+    return std::make_unique<TokenWise<Mlp>>(Mlp::from_config(mlp_config(spec, name), target, home_));
   }
-  std::unique_ptr<FeedForward> ffn(const MoeSpec& spec, const ModuleName& name) const {
+  std::unique_ptr<FeedForward> ffn(const MoeSpec& spec, const ModuleName& name, const Target& target) const {
     const auto w = [&](const char* part) { return weight((name / part).path); };
     MoeConfig config{.spec = spec,
                      .router = {.spec = spec.router,
@@ -170,12 +225,12 @@ class Builder {
                      .shared_gate = w("shared_gate"),
                      .name = name};
     if (spec.shared) config.shared = mlp_config(*spec.shared, name / "shared");
-    return std::make_unique<TokenWise<Moe>>(Moe::from_config(config, target_, home_));
+    return std::make_unique<TokenWise<Moe>>(Moe::from_config(config, target, home_));
   }
-  std::unique_ptr<FeedForward> ffn(const CustomSpec& spec, const ModuleName& name) const {
+  std::unique_ptr<FeedForward> ffn(const CustomSpec& spec, const ModuleName& name, const Target&) const {
     return custom(spec, name, custom_.feed_forwards);
   }
-  std::unique_ptr<FeedForward> ffn(const Absent&, const ModuleName&) const { return nullptr; }
+  std::unique_ptr<FeedForward> ffn(const Absent&, const ModuleName&, const Target&) const { return nullptr; }
 
   template <class Factories>
   typename Factories::mapped_type::result_type custom(const CustomSpec& spec, const ModuleName& name,
@@ -184,22 +239,20 @@ class Builder {
     if (found == factories.end())
       throw Error("no module named '" + printable(spec.name) + "'", name.path,
                   "it must come from the model's own library");
-    const BuildContext context{spec_,
-                               name,
-                               target_,
-                               home_,
-                               [&](std::string_view part) { return weight((name / part).path); },
-                               [&](const MixerSpec& s, std::string_view part) {
-                                 return std::visit([&](const auto& m) { return mixer(m, name / part); }, s);
-                               },
-                               [&](const FfnSpec& s, std::string_view part) {
-                                 return std::visit([&](const auto& f) { return ffn(f, name / part); }, s);
-                               }};
+    const BuildContext context{
+        spec_,
+        name,
+        whole_,
+        home_,
+        [&](std::string_view part) { return weight((name / part).path); },
+        [&](const MixerSpec& s, std::string_view part) { return mixer(s, name / part, whole_); },
+        [&](const FfnSpec& s, std::string_view part) { return ffn(s, name / part, whole_); }};
     return found->second(context, spec.parameters);
   }
 
   const ModelSpec& spec_;
   const Target& target_;
+  Target whole_ = target_;  // of parts that do not divide
   const Home& home_;
   const CustomModules& custom_;
   std::map<std::string, LazyWeight, std::less<>> weights_;
@@ -234,7 +287,8 @@ class DecoderLM final : public CausalLM {
         {.weight = builder.weight("embed"), .name = {"embed"}, .scale = spec_.embed_scale}, target_, home));
     if (spec_.positions && spec_.positions->kind == PositionKind::learned)
       position_embed_ = std::make_unique<Embedding>(Embedding::from_config(
-          {.weight = builder.weight("position_embed"), .name = {"position_embed"}}, target_, home));
+          {.weight = builder.weight("position_embed"), .name = {"position_embed"}, .divide_entries = false},
+          target_, home));
     if (spec_.embed_norm) embed_norm_.emplace(builder.norm(*spec_.embed_norm, {"embed_norm"}));
     for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
       blocks_.push_back(builder.block(i));
@@ -277,7 +331,7 @@ class DecoderLM final : public CausalLM {
         const KvCacheSpec& c = caches[static_cast<std::size_t>(iteration)];
         layers.push_back({.layer = i,
                           .iteration = iteration,
-                          .kv_heads = c.kv_heads,
+                          .kv_heads = kv_heads_on_device(i, c),
                           .head_dim = c.head_dim,
                           .v_head_dim = c.v_head_dim,
                           .indexer_dim = c.indexer_dim,
@@ -323,7 +377,7 @@ class DecoderLM final : public CausalLM {
     const ModuleName top{};
     Tensor x = embed(step);
     tap(x, top, "embed");
-    step.embedding = x;
+    step.embedding = ops::all_gather(x, -1, stream_axis);
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
       perf::Zone zone("layer", static_cast<int>(i));
       x = blocks_[i]->forward(x, step);
@@ -383,6 +437,13 @@ class DecoderLM final : public CausalLM {
   }
 
  private:
+  std::int64_t kv_heads_on_device(int layer, const KvCacheSpec& cache) const {
+    const LayerSpec& spec = spec_.layers[static_cast<std::size_t>(layer)];
+    const auto* attention = std::get_if<AttentionSpec>(&spec.mixer);
+    const bool divided = !spec.block && attention != nullptr && divides(*attention, target_.mesh);
+    return divided ? on_device(*attention, target_.mesh).kv_heads : cache.kv_heads;
+  }
+
   Tensor embed(const Step& step) const {
     Tensor x = (*embed_)(step.ids);
     if (spec_.positions) {
@@ -392,7 +453,8 @@ class DecoderLM final : public CausalLM {
         x = ops::add(std::move(x), (*position_embed_)(from_host(*device_, rows, {1, 1, 1, step.tokens})));
       } else {
         const std::vector<float> rows = sinusoids(*spec_.positions, step.positions, spec_.dim);
-        x = ops::add(std::move(x), from_host(*device_, rows, {1, 1, step.tokens, spec_.dim}, x.dtype()));
+        const Tensor table = from_host(*device_, rows, {1, 1, step.tokens, spec_.dim}, x.dtype());
+        x = ops::add(std::move(x), ops::mesh_partition(table, -1, stream_axis));
       }
     }
     return embed_norm_ ? (*embed_norm_)(x) : x;
@@ -428,6 +490,10 @@ class DecoderLM final : public CausalLM {
 std::unique_ptr<CausalLM> build(const ModelSpec& spec, const WeightProvider& provide, Target target,
                                 const Home& home, const CustomModules& custom) {
   validate(spec);
+  if (spec.dim % target.mesh.rows != 0)
+    throw Error("a width of " + std::to_string(spec.dim) + " does not divide among " +
+                    std::to_string(target.mesh.rows) + " rows of devices",
+                "the mesh " + to_string(target.mesh), "choose a mesh that divides the network");
   return std::make_unique<DecoderLM>(spec, provide, std::move(target), home, custom);
 }
 

@@ -52,6 +52,32 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, Golden, testing::ValuesIn(fixtures()), [](con
   return name;
 });
 
+// Divided over meshes that the CPU backend simulates: dense, experts, latent attention, hybrids; what a mesh
+// does not divide is whole on every device.
+class GoldenMesh : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenMesh, AgreesWithOneDevice) {
+  const fs::path path = golden_folder / "fixtures" / (std::string(GetParam()) + ".json");
+  const auto error_on = [&](ttt::Mesh mesh, const char* precision) {
+    const GoldenResult result = ttt::testing::evaluate_golden(
+        path, {.load = {.mesh = mesh, .threads = 2}, .precisions = {precision}, .tolerance = 2e-4});
+    EXPECT_TRUE(result.passed()) << to_string(mesh) << ": " << result.runs[0].failure;
+    return result.runs[0].max_error;
+  };
+  for (const ttt::Mesh mesh : {ttt::Mesh{1, 2}, ttt::Mesh{1, 4}, ttt::Mesh{1, 8}, ttt::Mesh{2, 4}})
+    EXPECT_LT(std::abs(error_on(mesh, "f32") - error_on({}, "f32")), 1e-4);
+  error_on({2, 4}, "bf16");
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenMesh,
+                         testing::Values("llama@8heads", "llama@16heads", "qwen3_moe@16heads", "mixtral",
+                                         "deepseek_v3", "qwen3_next", "zamba2", "gpt2", "olmo2"),
+                         [](const auto& fixture) {
+                           std::string name = fixture.param;
+                           std::ranges::replace(name, '@', '_');
+                           return name;
+                         });
+
 // A checkpoint folder with a golden beside it; the reference's facts (source_sha256 among them) are left out,
 // so that the weights may be changed.
 class GoldenFolder : public testing::Test {
