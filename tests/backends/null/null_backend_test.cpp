@@ -53,6 +53,14 @@ TEST_F(Null, EveryOpInfersItsResult) {
   expect(ops::chunked_scaled_dot_product_attention(heads, cache, cache, pages), {1, 4, 5, 16});
   expect(ops::paged_scaled_dot_product_attention_decode(f({1, 3, 4, 16}), cache, cache, pages, positions),
          {1, 3, 4, 16});
+  const Tensor latents = f({6, 1, 32, 16}), rows = i({5});
+  expect(ops::chunked_flash_mla_prefill(heads, latents, pages, 12), {1, 4, 5, 12});
+  expect(ops::paged_flash_multi_latent_attention_decode(f({1, 3, 4, 16}), latents, pages, positions, 12),
+         {1, 3, 4, 12});
+  expect(ops::sparse_sdpa(heads, latents, i({1, 1, 5, 8}, DataType::u32), pages, rows, rows, 12),
+         {1, 4, 5, 12});
+  expect(ops::indexer_score_dsa(heads, latents, f({1, 1, 5, 4}), pages, rows, rows, 40), {1, 1, 5, 40},
+         DataType::f32);
   ops::paged_update_cache(cache, f({1, 3, 2, 16}), positions, pages);
   ops::paged_fill_cache(cache, f({1, 2, 5, 16}), pages, 1, 3);
   const ops::QkvHeads qkv = ops::nlp_create_qkv_heads(x, 2, 1, 16);
