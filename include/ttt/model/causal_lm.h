@@ -42,7 +42,8 @@ struct KvGeometry {
   std::int64_t slots = 1;  // sequences that exist at the same time
 };
 
-// What one layer's cache holds on each device, for whoever plans memory (vLLM's KV cache spec, ttt inspect memory).
+// What one layer's cache holds on each device, for whoever plans memory (vLLM's KV cache spec, ttt inspect
+// memory).
 struct KvLayerSpec {
   int layer = 0, iteration = 0;
   std::int64_t kv_heads = 0, head_dim = 0, v_head_dim = 0, indexer_dim = 0;  // as KvCacheSpec has them
