@@ -64,14 +64,10 @@ class Session {
       raw_ = true;
     }
     choose_sampling();
-    std::vector<std::int32_t> ends = loaded_.generation.eos_ids;
-    for (std::int32_t id : loaded_.tokenizer->end_ids()) {
-      if (std::ranges::find(ends, id) == ends.end()) ends.push_back(id);
-    }
     ttt::GeneratorOptions options;
     options.max_batch = 1;
     options.max_context = flags.context;
-    options.eos_token_ids = std::move(ends);
+    options.eos_token_ids = ttt::end_ids(loaded_);
     generator_.emplace(*loaded_.model, &*loaded_.tokenizer, options);
     if (!raw_) {
       chat_.emplace(*generator_, *loaded_.chat_template, ttt::ChatOptions{.sampling = sampling_});

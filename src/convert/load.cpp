@@ -109,13 +109,10 @@ Target make_target(const Checkpoint& checkpoint, const Described& d, const LoadO
   return target;
 }
 
-}  // namespace
-
-LoadedModel load(const fs::path& path, const LoadOptions& options) {
-  const Checkpoint checkpoint = Checkpoint::open(path);
-  const Described d = describe(checkpoint, options.model_libraries);
+LoadedModel load(const Checkpoint& checkpoint, const Described& d, const LoadOptions& options) {
   const std::vector<NamedShape> shapes = checkpoint.shapes();
-  if (shapes.empty()) throw Error("no weights", path.string(), "a config.json alone can only be inspected");
+  if (shapes.empty())
+    throw Error("no weights", checkpoint.path().string(), "a config.json alone can only be inspected");
   const std::vector<WeightSlot> slots = weight_slots(d.spec);
   const Binding binding = ttt::bind_weights(d.weights, shapes, slots);
 
@@ -132,17 +129,44 @@ LoadedModel load(const fs::path& path, const LoadOptions& options) {
     WeightSourcePtr source = binding.source(slot.name, checkpoint);
     return source ? LazyWeight(std::move(source), slot.role, slot.name) : LazyWeight{};
   };
-  const CustomModules custom = d.found.family->modules ? d.found.library->modules() : CustomModules{};
+  const bool modules = d.found.family != nullptr && d.found.family->modules;
+  const CustomModules custom = modules ? d.found.library->modules() : CustomModules{};
   loaded.model = build(d.spec, provide, make_target(checkpoint, d, options), home, custom);
   if (checkpoint.has_tokenizer()) loaded.tokenizer = checkpoint.tokenizer();
   if (const auto text = checkpoint.chat_template())
     loaded.chat_template.emplace(*text, checkpoint.special_tokens());
   loaded.generation = checkpoint.generation();
   loaded.architecture = checkpoint.architecture();
-  loaded.family = d.found.family->name;
-  loaded.library = d.found.library->path();
+  if (d.found.family != nullptr) {
+    loaded.family = d.found.family->name;
+    loaded.library = d.found.library->path();
+  }
   loaded.unread_keys = d.unread;
   return loaded;
+}
+
+}  // namespace
+
+LoadedModel load(const fs::path& path, const LoadOptions& options) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  return load(checkpoint, describe(checkpoint, options.model_libraries), options);
+}
+
+LoadedModel load(const fs::path& path, const ModelSpec& spec, const WeightMap& weights,
+                 const LoadOptions& options) {
+  validate(spec);
+  return load(Checkpoint::open(path),
+              {.found = {}, .spec = spec, .weights = weights, .overrides = {}, .unread = {}}, options);
+}
+
+std::vector<std::int32_t> end_ids(const LoadedModel& loaded) {
+  std::vector<std::int32_t> ids = loaded.generation.eos_ids;
+  if (loaded.tokenizer) {
+    for (const std::int32_t id : loaded.tokenizer->end_ids()) {
+      if (std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
+    }
+  }
+  return ids;
 }
 
 Description describe(const fs::path& path, const LoadOptions& options) {

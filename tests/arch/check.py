@@ -33,6 +33,7 @@ ABOVE = {
     "models": [*LAYERS["convert"], "convert"],
     "demos": [*LAYERS["testing"], "testing"],
     "cli": [*LAYERS["testing"], "testing"],
+    "python": [*LAYERS["testing"], "testing"],
     # What is linked into model libraries: data and its JSON, nothing that runs.
     "src/model_sdk": [*LAYERS["convert"], "convert"],
 }
@@ -85,7 +86,7 @@ def layer_of_include(include):
 
 
 def check_layers(root):
-    for path in files(root, ["include", "src", "backends", "models", "demos", "cli"]):
+    for path in files(root, ["include", "src", "backends", "models", "demos", "cli", "python"]):
         parts = path.split(os.sep)
         if parts[0] == "include":
             own = parts[2] if len(parts) > 3 else None
@@ -107,14 +108,14 @@ def check_layers(root):
                 yield f'{path}: a public header includes the private "{include}"'
             if parts[0] == "include" and re.match(r"(nlohmann|fmt|hwy|CLI|pcre2|utf8proc|xxhash)", include):
                 yield f'{path}: a public header includes the third-party "{include}"'
-            if parts[0] in ("models", "demos", "cli") and layer is not None and not include.startswith("ttt/"):
+            if parts[0] in ("models", "demos", "cli", "python") and layer is not None and not include.startswith("ttt/"):
                 yield f'{path}: uses the private "{include}"; only public headers are there after an install'
             if parts[0] != "backends" and re.search(r"\bbackends?/(cpu|null|ttnn)\b", include):
                 yield f'{path}: includes the backend "{include}"'
 
 
 def check_names(root):
-    for path in files(root, ["include", "src", "backends", "cli"]):
+    for path in files(root, ["include", "src", "backends", "cli", "python"], (*SOURCES, ".py")):
         spared = [re.compile(spelling, re.I) for pattern, spelling, _ in FORMAT_SPELLINGS if fnmatch.fnmatch(path, pattern)]
         for number, line in enumerate(read(root, path).splitlines(), 1):
             for found in MODEL_NAME.finditer(line):
@@ -136,7 +137,7 @@ def check_models(root):
 
 
 def check_sizes(root):
-    for path in files(root, ["include", "src", "backends", "models", "cli", "demos", "tests", "tools", "benchmarks"], (".h", ".cpp", ".py")):
+    for path in files(root, ["include", "src", "backends", "models", "cli", "demos", "python", "tests", "tools", "benchmarks"], (".h", ".cpp", ".py")):
         if path in LONG_BY_NATURE:
             continue
         limit = next(limit for pattern, limit in LINES.items() if fnmatch.fnmatch(path, pattern))

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "ttt/convert/generation_defaults.h"
+#include "ttt/convert/weight_map.h"
 #include "ttt/hw/target.h"
 #include "ttt/model/causal_lm.h"
+#include "ttt/model/spec.h"
 #include "ttt/ops/backend.h"
 #include "ttt/tensor/lazy_weight.h"
 #include "ttt/text/chat_template.h"
@@ -48,6 +50,13 @@ struct LoadedModel {
 // Error: no such path, no family for the architecture (names the known ones and the nearest), weights that do
 // not fit, ...
 LoadedModel load(const std::filesystem::path&, const LoadOptions& = {});
+
+// The same with a description of the caller's own in place of a model library's: experiments without a
+// compiler. Error: a spec with custom modules, which only a library brings.
+LoadedModel load(const std::filesystem::path&, const ModelSpec&, const WeightMap&, const LoadOptions& = {});
+
+// Every id that ends an answer: those that the checkpoint names for generation and those of its tokenizer.
+std::vector<std::int32_t> end_ids(const LoadedModel&);
 
 // Spec and weight map of a checkpoint without touching a weight or a device. The path may hold nothing but a
 // config.json.
