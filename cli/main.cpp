@@ -5,6 +5,7 @@
 #include <new>
 
 #include "cli.h"
+#include "serve/serve.h"
 #include "ttt/base/error.h"
 #include "ttt/base/version.h"
 
@@ -64,9 +65,9 @@ int run(int count, char** arguments) {
   app.get_formatter()->label("Subcommands", "Commands");
   app.get_formatter()->label("REQUIRED", "(required)");
   app.footer("ttt COMMAND --help explains a command and gives examples.");
-  for (auto add :
-       {ttt_cli::add_run, ttt_cli::add_eval, ttt_cli::add_bench, ttt_cli::add_inspect, ttt_cli::add_tokenize,
-        ttt_cli::add_template, ttt_cli::add_models, ttt_cli::add_hw, ttt_cli::add_completion})
+  for (auto add : {ttt_cli::add_run, ttt_cli::add_serve, ttt_cli::add_eval, ttt_cli::add_bench,
+                   ttt_cli::add_inspect, ttt_cli::add_tokenize, ttt_cli::add_template, ttt_cli::add_models,
+                   ttt_cli::add_hw, ttt_cli::add_completion})
     add(program);
 
   try {

@@ -77,12 +77,12 @@ TEST_F(Cli, HelpTeaches) {
   const Outcome top = ttt("--help");
   EXPECT_EQ(top.status, 0);
   for (const char* command :
-       {"run", "eval", "bench", "inspect", "tokenize", "template", "models", "hw", "completion"}) {
+       {"run", "serve", "eval", "bench", "inspect", "tokenize", "template", "models", "hw", "completion"}) {
     EXPECT_NE(top.out.find(command), std::string::npos) << command;
   }
-  for (const char* command :
-       {"run", "eval golden", "eval perplexity", "eval tokens", "bench", "inspect spec", "inspect weights",
-        "inspect plan", "inspect instances", "tokenize", "template", "models", "hw", "completion bash"}) {
+  for (const char* command : {"run", "serve", "eval golden", "eval perplexity", "eval tokens", "bench",
+                              "inspect spec", "inspect weights", "inspect plan", "inspect instances",
+                              "tokenize", "template", "models", "hw", "completion bash"}) {
     const Outcome help = ttt(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0) << command;
     EXPECT_NE(help.out.find("Examples:"), std::string::npos) << command;
