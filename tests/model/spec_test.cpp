@@ -116,6 +116,75 @@ TEST(Spec, ValidateRejectsContradictions) {
   rejects([](ModelSpec& m) { m.embed_scale = std::numeric_limits<float>::quiet_NaN(); });
 }
 
+// Two layers of latent attention: one chooses keys, the other follows.
+ModelSpec latent() {
+  LatentAttentionSpec chooser{
+      .heads = 4,
+      .q_lora_rank = 20,
+      .kv_lora_rank = 24,
+      .nope_dim = 10,
+      .rope_dim = 6,
+      .v_head_dim = 12,
+      .norm_eps = 1e-4f,
+      .bias = true,
+      .rope = RopeSpec{.theta = 500, .interleaved = true},
+      .scale = 0.4f,
+      .sinks = true,
+      .gate = AttentionGateSpec{.per_head = true},
+      .indexer = IndexerSpec{
+          .heads = 3, .head_dim = 16, .top_k = 9, .rope = RopeSpec{.rotary_dim = 6}, .norm_eps = 1e-5f}};
+  LatentAttentionSpec follower = chooser;
+  follower.indexer.reset();
+  follower.selection_of_layer = 0;
+  CustomSpec custom{
+      .name = "mine",
+      .caches = {kv_cache(chooser), {.kv_heads = 2, .head_dim = 8, .v_head_dim = 4, .window = 7}}};
+  ModelSpec spec{.vocab = 100, .dim = 32, .max_positions = 256};
+  spec.layers = {{.mixer = chooser, .ffn = MlpSpec{.hidden = 64}},
+                 {.mixer = follower, .ffn = MlpSpec{.hidden = 64}},
+                 {.mixer = custom, .ffn = MlpSpec{.hidden = 64}}};
+  return spec;
+}
+
+TEST(Spec, LatentAttention) {
+  const ModelSpec good = latent();
+  EXPECT_NO_THROW(validate(good));
+  EXPECT_EQ(parse_spec(to_json(good)), good);
+  const auto rejects = [&](std::size_t layer, auto change) {
+    ModelSpec bad = good;
+    change(std::get<LatentAttentionSpec>(bad.layers[layer].mixer));
+    EXPECT_THROW(validate(bad), Error);
+  };
+  rejects(0, [](auto& s) { s.kv_lora_rank = 0; });
+  rejects(0, [](auto& s) { s.q_lora_rank = -1; });
+  rejects(0, [](auto& s) { s.q_lora_rank = 0; });  // the indexer needs the query latent
+  rejects(0, [](auto& s) { s.rope->rotary_dim = 8; });
+  rejects(0, [](auto& s) { s.indexer->top_k = 0; });
+  rejects(0, [](auto& s) { s.window = 4; });
+  rejects(0, [](auto& s) { s.indexer.reset(); });  // layer 1 follows nobody
+  rejects(1, [](auto& s) { s.selection_of_layer = 1; });
+  rejects(1, [](auto& s) { s.indexer = IndexerSpec{.heads = 1, .head_dim = 8, .top_k = 2}; });
+  ModelSpec bad = good;
+  std::get<CustomSpec>(bad.layers[2].mixer).caches[1].head_dim = 0;
+  EXPECT_THROW(validate(bad), Error);
+}
+
+TEST(Spec, CachesAndSlotsOfLatentAttention) {
+  const ModelSpec spec = latent();
+  EXPECT_EQ(kv_caches(spec.layers[0]),
+            (std::vector<KvCacheSpec>{{.kv_heads = 1, .head_dim = 30, .indexer_dim = 16}}));
+  EXPECT_EQ(kv_caches(spec.layers[1]), (std::vector<KvCacheSpec>{{.kv_heads = 1, .head_dim = 30}}));
+  EXPECT_EQ(kv_caches(spec.layers[2]).size(), 2u);
+  std::set<std::string> shapes;
+  for (const WeightSlot& slot : weight_slots(spec.layers[0].mixer, spec.dim, ""))
+    shapes.insert(slot.name + " " + std::to_string(slot.rows) + " " + std::to_string(slot.cols));
+  EXPECT_EQ(shapes, (std::set<std::string>{
+                        "q_a 20 32", "q_a.bias 1 20", "q_a_norm 1 20", "q 64 20", "kv_a 30 32",
+                        "kv_a.bias 1 30", "kv_a_norm 1 24", "k_b 40 24", "v_b 48 24", "indexer.q 48 20",
+                        "indexer.k 16 32", "indexer.weights 3 32", "indexer.k_norm 1 16",
+                        "indexer.k_norm.bias 1 16", "sinks 1 4", "gate 4 32", "o 32 48", "o.bias 1 32"}));
+}
+
 TEST(Spec, SlotsAreUniqueAndComplete) {
   const std::vector<WeightSlot> slots = weight_slots(elaborate());
   std::set<std::string> names;
