@@ -440,7 +440,7 @@ bool CpuDevice::supports(const OpCall& call) const {
       return floats({0, 1, 2, 3, 4, 5});
     case OpKind::chunked_scaled_dot_product_attention:
     case OpKind::paged_scaled_dot_product_attention_decode:
-      return floats({0, 4, 5}) && cache(call.in(1)) && cache(call.in(2));
+      return floats({0, 3, 4, 5}) && cache(call.in(1)) && cache(call.in(2));
     case OpKind::chunked_flash_mla_prefill:
     case OpKind::paged_flash_multi_latent_attention_decode:
       return floats({0, 4, 5}) && cache(call.in(1));

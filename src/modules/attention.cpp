@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "modules/fused.h"
-#include "modules/paged.h"
 #include "modules/parallel.h"
 #include "modules/print.h"
 
@@ -177,7 +176,7 @@ Attention Attention::from_config(const AttentionConfig& config, const Target& ta
   return Attention(resolve(config, target), home);
 }
 
-Attention::Heads Attention::heads(const Tensor& x, const Step& step) const {
+ops::QkvHeads Attention::heads(const Tensor& x, const Step& step) const {
   const AttentionSpec& s = plan_.spec;
   const bool own_kv = !s.kv_of_layer;
   const bool full_width = s.qk_norm == QkNorm::full_width;
@@ -236,53 +235,6 @@ Tensor Attention::temperatures(const Step& step) const {
   return from_host(*step.device, factors, {1, 1, step.tokens, 1}, DataType::f32);
 }
 
-const KvCache& Attention::cache(const Step& step) const {
-  return step.state->cache(plan_.spec.kv_of_layer.value_or(plan_.name.layer), step.iteration);
-}
-
-AttentionAttributes Attention::attributes(const SDPAProgramConfig& program) const {
-  const AttentionSpec& s = plan_.spec;
-  return {.scale = plan_.scale,
-          .sliding_window_size = s.window.value_or(0),
-          .chunk_size = s.chunk.value_or(0),
-          .softcap = s.softcap.value_or(0.0f),
-          .program_config = program,
-          .compute_kernel_config = plan_.compute_kernel_config};
-}
-
-Tensor Attention::attend_prefill(const Heads& h, const Step& step) const {
-  const KvCache& kv = cache(step);
-  ops::AttentionOptions options{attributes(plan_.prefill_program)};
-  options.attention_sink = plan_.sinks ? &plan_.sinks.get() : nullptr;
-  options.alibi_slopes = alibi_ ? &alibi_ : nullptr;
-  std::vector<Tensor> contexts;
-  for (const SequenceRows& rows : prefill_sequences(step)) {
-    if (h.k) {
-      ops::paged_fill_cache(kv.k, rows_of(h.k, rows), step.page_table, rows.page_row, rows.context);
-      ops::paged_fill_cache(kv.v, rows_of(h.v, rows), step.page_table, rows.page_row, rows.context);
-    }
-    options.chunk_start = rows.context;
-    options.page_row = rows.page_row;
-    contexts.push_back(ops::nlp_concat_heads(
-        ops::chunked_scaled_dot_product_attention(rows_of(h.q, rows), kv.k, kv.v, step.page_table, options)));
-  }
-  return contexts.size() == 1 ? contexts.front() : ops::concat(contexts, 2);
-}
-
-Tensor Attention::attend_decode(const Heads& h, const Step& step) const {
-  const KvCache& kv = cache(step);
-  ops::AttentionOptions options{attributes(plan_.decode_program)};
-  options.attention_sink = plan_.sinks ? &plan_.sinks.get() : nullptr;
-  options.alibi_slopes = alibi_ ? &alibi_ : nullptr;
-  if (h.k) {
-    ops::paged_update_cache(kv.k, decode_rows_of(h.k, step), step.decode_positions, step.page_table);
-    ops::paged_update_cache(kv.v, decode_rows_of(h.v, step), step.decode_positions, step.page_table);
-  }
-  const Tensor context = ops::paged_scaled_dot_product_attention_decode(
-      decode_rows_of(h.q, step), kv.k, kv.v, step.page_table, step.decode_positions, options);
-  return ops::nlp_concat_heads(context.swap_axes(1, 2));
-}
-
 Tensor Attention::output(Tensor context, const Tensor& x, const Step& step) const {
   tap(context, plan_.name, "context");
   if (gate_)
@@ -292,19 +244,22 @@ Tensor Attention::output(Tensor context, const Tensor& x, const Step& step) cons
   return y;
 }
 
-Tensor Attention::prefill(const Tensor& x, const Step& step) const {
-  return output(attend_prefill(heads(x, step), step), x, step);
-}
-Tensor Attention::decode(const Tensor& x, const Step& step) const {
-  return output(attend_decode(heads(x, step), step), x, step);
-}
-
-Tensor Attention::forward(const Tensor& x, const Step& step) const {
-  if (step.decode_rows == step.tokens) return decode(x, step);
-  if (step.decode_rows == 0) return prefill(x, step);
-  const Heads h = heads(x, step);
-  const Tensor parts[] = {attend_decode(h, step), attend_prefill(h, step)};
-  return output(ops::concat(parts, 2), x, step);
+Tensor Attention::forward(const Tensor& x, const Step& step, const SequenceMask& mask) const {
+  const AttentionSpec& s = plan_.spec;
+  const auto [q, k, v] = heads(x, step);
+  const KvCache& cache = step.state->cache(s.kv_of_layer.value_or(plan_.name.layer), step.iteration);
+  return output(attend(q, k, v, cache, step,
+                       {.attributes = {.scale = plan_.scale,
+                                       .sliding_window_size = s.window.value_or(0),
+                                       .chunk_size = s.chunk.value_or(0),
+                                       .softcap = s.softcap.value_or(0.0f),
+                                       .compute_kernel_config = plan_.compute_kernel_config},
+                        .prefill_program = plan_.prefill_program,
+                        .decode_program = plan_.decode_program,
+                        .sinks = plan_.sinks ? plan_.sinks.get() : Tensor(),
+                        .alibi_slopes = alibi_,
+                        .mask = mask}),
+                x, step);
 }
 
 }  // namespace ttt::inline v2

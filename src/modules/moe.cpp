@@ -97,7 +97,7 @@ MoePlan resolve(const MoeConfig& config, const Target& target) {
   MoePlan plan;
   plan.spec = s;
   plan.name = config.name;
-  plan.router = resolve(config.router, target);
+  if (config.router.weight) plan.router = resolve(config.router, target);
   const auto experts = [&](const LazyWeight& weight, const char* name) {
     if (!weight)
       throw Error(std::string("no weight experts.") + name, config.name.path, "check the weight map");
@@ -134,7 +134,7 @@ MoePlan resolve(const MoeConfig& config, const Target& target) {
 }
 
 void print(const MoePlan& plan, PlanRows& rows) {
-  print(plan.router, rows);
+  if (plan.router) print(*plan.router, rows);
   const ModuleName name = plan.name / "experts";
   const auto weight = [&](const char* part, const LazyWeight& w, DataType dtype) {
     if (w)
@@ -155,7 +155,8 @@ void print(const MoePlan& plan, PlanRows& rows) {
   if (plan.shared_gate) print(*plan.shared_gate, rows);
 }
 
-Moe::Moe(MoePlan plan, const Home& home) : plan_(std::move(plan)), router_(plan_.router, home) {
+Moe::Moe(MoePlan plan, const Home& home) : plan_(std::move(plan)) {
+  if (plan_.router) router_.emplace(*plan_.router, home);
   const Sharding &up = plan_.up_sharding, &down = plan_.down_sharding;
   plan_.gate = home.bind(plan_.gate, plan_.gate_dtype, {}, up);
   plan_.up = home.bind(plan_.up, plan_.up_dtype, {}, up);
@@ -207,8 +208,8 @@ Tensor Moe::experts(const Tensor& x, const Router::Choice& choice) const {
   return first_expert_ ? ops::all_reduce(std::move(y), plan_.down_sharding.experts.mesh_axis) : y;
 }
 
-Tensor Moe::forward(const Tensor& x, Mode mode) const {
-  Tensor y = experts(x, choose(x, mode));
+Tensor Moe::forward(const Tensor& x, const Router::Choice& choice, Mode mode) const {
+  Tensor y = experts(x, choice);
   if (shared_) {
     Tensor shared = shared_->forward(x, mode);
     if (shared_gate_)

@@ -1,7 +1,7 @@
 // The rows of a step and paged caches.
 #pragma once
 
-#include "ttt/modules/module.h"
+#include "ttt/modules/paged_attention.h"
 
 namespace ttt::inline v2 {
 
@@ -16,14 +16,6 @@ inline Tensor decode_rows_of(const Tensor& x, const Step& step) {
 // The sequences that bring more than one row.
 inline std::span<const SequenceRows> prefill_sequences(const Step& step) {
   return std::span(step.sequences).subspan(static_cast<std::size_t>(step.decode_rows));
-}
-
-// Writes x [1, heads, tokens, head_dim] at the rows' positions.
-inline void fill_cache(const Tensor& cache, const Tensor& x, const Step& step) {
-  if (step.decode_rows > 0)
-    ops::paged_update_cache(cache, decode_rows_of(x, step), step.decode_positions, step.page_table);
-  for (const SequenceRows& rows : prefill_sequences(step))
-    ops::paged_fill_cache(cache, rows_of(x, rows), step.page_table, rows.page_row, rows.context);
 }
 
 }  // namespace ttt::inline v2

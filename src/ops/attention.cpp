@@ -40,7 +40,7 @@ static void check_latent(const OpCall& call, std::int64_t heads, const Attention
 
 // The paged kinds.
 static void check_paged(const OpCall& call, const AttentionOptions& o) {
-  if (o.attn_mask != nullptr) fail(call, "takes no attn_mask");
+  if (o.attn_mask != nullptr && !call.has(3)) fail(call, "takes no attn_mask");
   if (!o.is_causal) fail(call, "is causal");
   if (!call.has(6)) fail(call, "page_table is an undefined tensor");
   require_rank(call, call.in(0), "q", 4);
@@ -75,6 +75,16 @@ static void check_positions(const OpCall& call, const Tensor& positions, const T
     fail(call, "the page table has " + str(page_table.dim(0)) + " rows for a batch of " + str(batch));
 }
 
+static void check_mask(const OpCall& call, const Tensor& q, std::int64_t keys) {
+  if (!call.has(3)) return;
+  require_float(call, call.in(3), "attn_mask");
+  const Shape& m = call.in(3).shape();
+  if (m != Shape{1, 1, q.dim(2), keys} && m != Shape{1, q.dim(1), q.dim(2), keys}) {
+    fail(call, "attn_mask has the shape " + to_string(m) + ", not [1, 1 or " + str(q.dim(1)) + ", " +
+                   str(q.dim(2)) + ", " + str(keys) + "]");
+  }
+}
+
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& o) {
   OpCall call =
@@ -87,14 +97,7 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
     fail(call, "k has the shape " + to_string(k.shape()) + ", not [1, kv_heads, keys, head_dim]");
   if (o.is_causal && q.dim(2) > k.dim(2))
     fail(call, str(q.dim(2)) + " causal queries, only " + str(k.dim(2)) + " keys");
-  if (call.has(3)) {
-    require_float(call, *o.attn_mask, "attn_mask");
-    const Shape& m = o.attn_mask->shape();
-    if (m != Shape{1, 1, q.dim(2), k.dim(2)} && m != Shape{1, q.dim(1), q.dim(2), k.dim(2)}) {
-      fail(call, "attn_mask has the shape " + to_string(m) + ", not [1, 1 or " + str(q.dim(1)) + ", " +
-                     str(q.dim(2)) + ", " + str(k.dim(2)) + "]");
-    }
-  }
+  check_mask(call, q, k.dim(2));
   call.output_specs[0] = spec({1, q.dim(1), q.dim(2), v.dim(3)}, q.dtype());
   return finish(call);
 }
@@ -102,13 +105,14 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
 Tensor chunked_scaled_dot_product_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
                                             const Tensor& page_table, const AttentionOptions& o) {
   OpCall call = make(OpKind::chunked_scaled_dot_product_attention,
-                     {&q, &k_cache, &v_cache, nullptr, o.attention_sink, o.alibi_slopes, &page_table},
+                     {&q, &k_cache, &v_cache, o.attn_mask, o.attention_sink, o.alibi_slopes, &page_table},
                      static_cast<const AttentionAttributes&>(o));
   require(call, {"q", "k_cache", "v_cache"});
   check_paged(call, o);
   check_attention(call, q.dim(1), o);
   check_pages(call, page_table);
   check_page_row(call, page_table, k_cache.dim(2), o.page_row, o.chunk_start, q.dim(2));
+  check_mask(call, q, o.chunk_start + q.dim(2));
   call.output_specs[0] = spec({1, q.dim(1), q.dim(2), v_cache.dim(3)}, q.dtype());
   return finish(call);
 }

@@ -274,6 +274,22 @@ TEST(Moe, SharedExpertsWithAndWithoutTheirGate) {
   }
 }
 
+TEST(Moe, AChoiceMadeElsewhere) {
+  const Experts w(6, 2);
+  const std::vector<float> x = values(5 * dim, 46);
+  MoeConfig c = w.config({});
+  const Router router = Router::from_config(c.router, f32_target(), cpu_home());
+  const Moe whole = Moe::from_config(c, f32_target(), cpu_home());
+  c.router.weight = {};
+  const Moe experts = Moe::from_config(c, f32_target(), cpu_home());
+  Router::Choice choice = router.forward(rows(x), Mode::prefill);
+  EXPECT_EQ(to_host(experts.forward(rows(x), choice, Mode::prefill)), to_host(whole.prefill(rows(x))));
+  // Numbers beyond the experts: nothing is added.
+  choice.experts =
+      from_host(cpu_home().backend(), std::vector<std::int32_t>(10, 6), {1, 1, 5, 2}, DataType::u32);
+  EXPECT_EQ(to_host(experts.forward(rows(x), choice, Mode::prefill)), std::vector<float>(5 * dim, 0.0f));
+}
+
 TEST(Moe, ResolveRejectsImpossibleChoices) {
   const Experts w(6, 2);
   MoeConfig c = w.config({});

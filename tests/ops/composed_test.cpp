@@ -374,6 +374,9 @@ TEST_F(Paged, ChunkedAttention) {
     n.options.chunk_start = start, n.options.page_row = 1, n.options.sliding_window_size = 6,
     n.options.attention_sink = &sink;
     expect_near(ops::chunked_scaled_dot_product_attention(q, kc, vc, page_table(), n.options), n.run());
+    const Tensor mask = noise({1, heads, 4, start + 4});
+    n.options.attn_mask = &mask, n.mask = get(mask), n.mask_heads = heads;
+    expect_near(ops::chunked_scaled_dot_product_attention(q, kc, vc, page_table(), n.options), n.run());
   }
 }
 

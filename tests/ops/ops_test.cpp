@@ -216,6 +216,11 @@ TEST_F(Ops, PagedAttention) {
               ops::paged_scaled_dot_product_attention_decode(d, cache, cache, pages, positions, masked);
             }),
             decode + "takes no attn_mask");
+  masked.chunk_start = 2;
+  EXPECT_EQ(message([&] {
+              ops::chunked_scaled_dot_product_attention(f({1, 4, 3, 8}), cache, cache, pages, masked);
+            }),
+            head + "attn_mask has the shape [1, 1, 1, 1], not [1, 1 or 4, 3, 5]");
   EXPECT_EQ(message([&] {
               ops::paged_update_cache(cache, f({1, 3, 4, 8}), positions, pages);
             }),

@@ -7,6 +7,7 @@
 
 #include "ttt/modules/linear.h"
 #include "ttt/modules/norm.h"
+#include "ttt/modules/paged_attention.h"
 #include "ttt/modules/rope.h"
 #include "ttt/modules/spec.h"
 
@@ -60,25 +61,17 @@ class Attention {
   static Attention from_config(const AttentionConfig&, const Target& = {}, const Home& = {});
   Attention(AttentionPlan, const Home&);
 
-  // x [1, 1, tokens, dim], all rows of the step of one kind; writes their keys and values into the step's
-  // cache of this layer.
-  Tensor prefill(const Tensor& x, const Step& step) const;
-  Tensor decode(const Tensor& x, const Step& step) const;
-  // Any mix of rows.
-  Tensor forward(const Tensor& x, const Step& step) const;
+  // x [1, 1, tokens, dim], any mix of rows; writes their keys and values into the step's cache of this layer.
+  // `mask` as in AttendOptions: which keys a row sees beyond what the spec says, or a bias.
+  Tensor forward(const Tensor& x, const Step& step, const SequenceMask& mask = {}) const;
+  Tensor prefill(const Tensor& x, const Step& step) const { return forward(x, step); }
+  Tensor decode(const Tensor& x, const Step& step) const { return forward(x, step); }
   const AttentionPlan& plan() const { return plan_; }
 
  private:
-  struct Heads {
-    Tensor q, k, v;
-  };
-  Heads heads(const Tensor& x, const Step&) const;
-  Tensor attend_prefill(const Heads&, const Step&) const;
-  Tensor attend_decode(const Heads&, const Step&) const;
+  ops::QkvHeads heads(const Tensor& x, const Step&) const;
   Tensor output(Tensor context, const Tensor& x, const Step&) const;
-  AttentionAttributes attributes(const SDPAProgramConfig&) const;
   Tensor temperatures(const Step&) const;
-  const KvCache& cache(const Step&) const;
 
   AttentionPlan plan_;
   Linear qkv_, o_;

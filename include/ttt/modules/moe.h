@@ -45,7 +45,7 @@ class Router {
 
 struct MoeConfig {
   MoeSpec spec{};
-  RouterConfig router{};
+  RouterConfig router{};        // without a weight: choices are made elsewhere
   LazyWeight gate{}, up, down;  // stacked [experts * hidden, dim] twice, [experts * dim, hidden]
   LazyWeight gate_bias{}, up_bias{}, down_bias{};  // [experts, hidden] twice, [experts, dim]
   std::optional<MlpConfig> shared{};
@@ -54,7 +54,7 @@ struct MoeConfig {
 };
 struct MoePlan {
   MoeSpec spec{};
-  RouterPlan router;
+  std::optional<RouterPlan> router;
   LazyWeight gate, up, down, gate_bias, up_bias, down_bias;
   DataType gate_dtype = DataType::bf16, up_dtype = DataType::bf16, down_dtype = DataType::bf16;
   // On a mesh each column of devices has whole experts where they divide, else a part of every expert's
@@ -74,16 +74,17 @@ class Moe {
   Moe(MoePlan, const Home&);
   Tensor prefill(const Tensor& x) const { return forward(x, Mode::prefill); }  // [1, 1, tokens, dim]
   Tensor decode(const Tensor& x) const { return forward(x, Mode::decode); }
-  Tensor forward(const Tensor& x, Mode) const;
+  Tensor forward(const Tensor& x, Mode mode) const { return forward(x, choose(x, mode), mode); }
+  Tensor forward(const Tensor& x, const Router::Choice&, Mode) const;  // with a choice made elsewhere
   // forward() in its steps: the experts of a choice (one that does not exist gives zeros), without the
   // shared.
-  Router::Choice choose(const Tensor& x, Mode mode) const { return router_.forward(x, mode); }
+  Router::Choice choose(const Tensor& x, Mode mode) const { return router_->forward(x, mode); }
   Tensor experts(const Tensor& x, const Router::Choice&) const;
   const MoePlan& plan() const { return plan_; }
 
  private:
   MoePlan plan_;
-  Router router_;
+  std::optional<Router> router_;
   std::optional<Mlp> shared_;
   std::optional<Linear> shared_gate_;
   Tensor first_expert_;  // [1, 1, 1, 1] i32, each device its own; undefined where experts are not divided

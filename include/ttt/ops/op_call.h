@@ -24,8 +24,8 @@ enum class OpKind : std::uint8_t {
   embedding,                                  // ids, table
   rotary_embedding,                           // x, cos, sin
   scaled_dot_product_attention,               // q, k, v, (attn_mask), (attention_sink), (alibi_slopes)
-  chunked_scaled_dot_product_attention,       // q, k_cache, v_cache, -, (attention_sink), (alibi_slopes),
-                                              // page_table
+  chunked_scaled_dot_product_attention,       // q, k_cache, v_cache, (attn_mask), (attention_sink),
+                                              // (alibi_slopes), page_table
   paged_scaled_dot_product_attention_decode,  // q, k_cache, v_cache, -, (attention_sink), (alibi_slopes),
                                               // page_table, positions
   chunked_flash_mla_prefill,                  // q, kv_cache, -, -, (attention_sink), (alibi_slopes),

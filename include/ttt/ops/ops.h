@@ -86,7 +86,7 @@ Tensor embedding(const Tensor& ids, const Tensor& table, std::optional<DataType>
 Tensor rotary_embedding(Operand x, const Tensor& cos, const Tensor& sin, bool interleaved = false);
 
 struct AttentionOptions : AttentionAttributes {
-  const Tensor* attn_mask = nullptr;  // added to the scores: [1, 1 or heads, queries, keys]
+  const Tensor* attn_mask = nullptr;  // added to the scores: [1, 1 or heads, queries, keys]; not in decode
   const Tensor* attention_sink =
       nullptr;  // [1, 1, 1, heads] f32: a logit that takes part in the softmax and has no value
   const Tensor* alibi_slopes = nullptr;  // [1, 1, 1, heads] f32: adds slope * key_position
@@ -104,7 +104,7 @@ Tensor chunked_scaled_dot_product_attention(const Tensor& q, const Tensor& k_cac
                                             const Tensor& page_table, const AttentionOptions& = {});
 // One query per sequence. q [1, batch, heads, head_dim]; positions [batch] i32 is the position of the query,
 // keys 0..position of row i of page_table -> [1, batch, heads, v_head_dim]. A negative position gives zeros.
-// The paged ones are causal and take no attn_mask.
+// The paged ones are causal.
 Tensor paged_scaled_dot_product_attention_decode(const Tensor& q, const Tensor& k_cache,
                                                  const Tensor& v_cache, const Tensor& page_table,
                                                  const Tensor& positions, const AttentionOptions& = {});

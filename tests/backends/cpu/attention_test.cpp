@@ -139,13 +139,16 @@ TEST(CpuPagedAttention, PrefillAndDecodeAgreeWithTheirFormulas) {
             options.chunk_start = 20;
             options.page_row = 1;
             const Tensor q2 = random_tensor(*d, {1, s.heads, 17, s.head_dim}, t, 5);
-            const Tensor prefilled =
-                ops::chunked_scaled_dot_product_attention(q2, p.k_cache, p.v_cache, p.page_table, options);
+            const Tensor mask = random_tensor(*d, {1, s.heads, 17, 37}, DataType::f32, 6);
+            ops::AttentionOptions masked = options;
+            masked.attn_mask = &mask;
+            const auto chunked = [&](const ops::AttentionOptions& o) {
+              return ops::chunked_scaled_dot_product_attention(q2, p.k_cache, p.v_cache, p.page_table, o);
+            };
+            const Tensor prefilled = chunked(options), prefilled_masked = chunked(masked);
             const Oracle oracle;
-            expect_near(
-                prefilled,
-                ops::chunked_scaled_dot_product_attention(q2, p.k_cache, p.v_cache, p.page_table, options),
-                tolerance(t, 5e-6), what);
+            expect_near(prefilled, chunked(options), tolerance(t, 5e-6), what);
+            expect_near(prefilled_masked, chunked(masked), tolerance(t, 5e-6), what + " mask");
             options.chunk_start = options.page_row = 0;
             expect_near(decoded,
                         ops::paged_scaled_dot_product_attention_decode(q, p.k_cache, p.v_cache, p.page_table,
