@@ -6,6 +6,7 @@
 #include "ttt/model/build.h"
 #include "ttt/modules/linear.h"
 #include "ttt/modules/norm.h"
+#include "ttt/modules/token_shift.h"
 
 namespace ttt::models {
 
@@ -27,13 +28,11 @@ class RwkvBlock final : public Block {
         output_(linear(c, "att.o", {})),
         ffn_key_(linear(c, "ffn.k", {UnaryOp::relu2})),
         ffn_receptance_(linear(c, "ffn.r", {UnaryOp::sigmoid})),
-        ffn_value_(linear(c, "ffn.v", {})) {
+        ffn_value_(linear(c, "ffn.v", {})),
+        shift_(c.spec.dim, c.home) {
     for (const char* part :
          {"att.decay", "att.first", "att.mix_k", "att.mix_v", "att.mix_r", "ffn.mix_k", "ffn.mix_r"})
       vectors_[part] = c.home.bind(c.weight(part), vector_dtype);
-    std::vector<float> taps;  // a convolution that returns the token before
-    for (int i = 0; i < c.spec.dim; ++i) taps.insert(taps.end(), {1, 0});
-    shift_ = from_host(c.home.backend(), taps, {1, 1, c.spec.dim, 2}, DataType::f32);
   }
 
   Tensor forward(const Tensor& x, const Step& step) const override {
@@ -67,7 +66,7 @@ class RwkvBlock final : public Block {
   }
 
   Tensor time_mix(const Tensor& x, const Step& step) const {
-    const Tensor before = ops::causal_conv1d(x, shift_, nullptr, slots(step, "att"), step.segments);
+    const Tensor before = shift_.forward(x, slots(step, "att"), step);
     const Tensor k = key_.forward(mixed(x, before, "att.mix_k"), step.mode),
                  v = value_.forward(mixed(x, before, "att.mix_v"), step.mode),
                  r = receptance_.forward(mixed(x, before, "att.mix_r"), step.mode);
@@ -93,7 +92,7 @@ class RwkvBlock final : public Block {
   }
 
   Tensor channel_mix(const Tensor& x, const Step& step) const {
-    const Tensor before = ops::causal_conv1d(x, shift_, nullptr, slots(step, "ffn"), step.segments);
+    const Tensor before = shift_.forward(x, slots(step, "ffn"), step);
     const Tensor k = ffn_key_.forward(mixed(x, before, "ffn.mix_k"), step.mode),
                  r = ffn_receptance_.forward(mixed(x, before, "ffn.mix_r"), step.mode);
     return ops::mul(r, ffn_value_.forward(k, step.mode));
@@ -105,7 +104,7 @@ class RwkvBlock final : public Block {
   LayerNorm ln1_, ln2_;
   Linear key_, value_, receptance_, output_, ffn_key_, ffn_receptance_, ffn_value_;
   std::map<std::string, LazyWeight, std::less<>> vectors_;
-  Tensor shift_;
+  TokenShift shift_;
 };
 
 static ModelSpec describe(const HfConfig& c) {

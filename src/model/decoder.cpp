@@ -152,28 +152,30 @@ class Builder {
   std::unique_ptr<FeedForward> ffn(const FfnSpec& spec, const ModuleName& name, const Target& target) const {
     return std::visit([&](const auto& s) { return ffn(s, name, target); }, spec);
   }
+  Attention attention(const AttentionSpec& spec, const ModuleName& name, const Target& target) const {
+    const auto w = [&](const char* part) { return weight((name / part).path); };
+    return Attention::from_config({.spec = spec,
+                                   .q = w("q"),
+                                   .k = w("k"),
+                                   .v = w("v"),
+                                   .o = w("o"),
+                                   .q_bias = w("q.bias"),
+                                   .k_bias = w("k.bias"),
+                                   .v_bias = w("v.bias"),
+                                   .o_bias = w("o.bias"),
+                                   .q_norm = w("q_norm"),
+                                   .k_norm = w("k_norm"),
+                                   .q_norm_bias = w("q_norm.bias"),
+                                   .k_norm_bias = w("k_norm.bias"),
+                                   .gate = w("gate"),
+                                   .gate_bias = w("gate.bias"),
+                                   .sinks = w("sinks"),
+                                   .name = name},
+                                  target, home_);
+  }
   std::unique_ptr<Mixer> mixer(const AttentionSpec& spec, const ModuleName& name,
                                const Target& target) const {
-    const auto w = [&](const char* part) { return weight((name / part).path); };
-    return std::make_unique<AttentionMixer<Attention>>(
-        Attention::from_config({.spec = spec,
-                                .q = w("q"),
-                                .k = w("k"),
-                                .v = w("v"),
-                                .o = w("o"),
-                                .q_bias = w("q.bias"),
-                                .k_bias = w("k.bias"),
-                                .v_bias = w("v.bias"),
-                                .o_bias = w("o.bias"),
-                                .q_norm = w("q_norm"),
-                                .k_norm = w("k_norm"),
-                                .q_norm_bias = w("q_norm.bias"),
-                                .k_norm_bias = w("k_norm.bias"),
-                                .gate = w("gate"),
-                                .gate_bias = w("gate.bias"),
-                                .sinks = w("sinks"),
-                                .name = name},
-                               target, home_));
+    return std::make_unique<AttentionMixer<Attention>>(attention(spec, name, target));
   }
   std::unique_ptr<Mixer> mixer(const LatentAttentionSpec& spec, const ModuleName& name,
                                const Target& target) const {
@@ -239,14 +241,16 @@ class Builder {
     if (found == factories.end())
       throw Error("no module named '" + printable(spec.name) + "'", name.path,
                   "it must come from the model's own library");
+    const auto at = [&](std::string_view part) { return part.empty() ? name : name / part; };
     const BuildContext context{
         spec_,
         name,
         whole_,
         home_,
         [&](std::string_view part) { return weight((name / part).path); },
-        [&](const MixerSpec& s, std::string_view part) { return mixer(s, name / part, whole_); },
-        [&](const FfnSpec& s, std::string_view part) { return ffn(s, name / part, whole_); }};
+        [&](const MixerSpec& s, std::string_view part) { return mixer(s, at(part), whole_); },
+        [&](const FfnSpec& s, std::string_view part) { return ffn(s, at(part), whole_); },
+        [&](const AttentionSpec& s, std::string_view part) { return attention(s, at(part), whole_); }};
     return found->second(context, spec.parameters);
   }
 

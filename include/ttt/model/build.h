@@ -9,6 +9,7 @@
 
 #include "ttt/model/causal_lm.h"
 #include "ttt/model/spec.h"
+#include "ttt/modules/attention.h"
 #include "ttt/modules/module.h"
 
 namespace ttt::inline v2 {
@@ -36,6 +37,15 @@ class Block {
   virtual void print(PlanRows&) const = 0;
 };
 
+// Slots of custom modules: a linear map as stored [out, in], a vector, a small table that stays in float32.
+inline WeightSlot matrix_slot(std::string name, std::int64_t rows, std::int64_t cols) {
+  return {.name = std::move(name), .rows = rows, .cols = cols};
+}
+inline WeightSlot table_slot(std::string name, std::int64_t rows, std::int64_t cols) {
+  return {.name = std::move(name), .role = WeightRole::vector, .rows = rows, .cols = cols};
+}
+inline WeightSlot vector_slot(std::string name, std::int64_t n) { return table_slot(std::move(name), 1, n); }
+
 // What a module of a model's own is built from. The references end with the factory's call: copy what is
 // kept.
 struct BuildContext {
@@ -47,9 +57,17 @@ struct BuildContext {
   // optional one is absent.
   std::function<LazyWeight(std::string_view)> weight;
   // A module of the core as a part of this one: its weights are weight_slots(spec, dim, part), its state
-  // (and, for an attention, its cache) that of this layer.
+  // (and, for an attention, its cache) that of this layer. An empty part: this module itself.
   std::function<std::unique_ptr<Mixer>(const MixerSpec&, std::string_view part)> mixer;
   std::function<std::unique_ptr<FeedForward>(const FfnSpec&, std::string_view part)> ffn;
+  std::function<Attention(const AttentionSpec&, std::string_view part)>
+      attention;  // for one that takes masks
+
+  // Parts by the names of their weights: a linear map (with its bias where one is declared), an RMS norm with
+  // the network's eps, a vector or a table in float32.
+  Linear linear(std::string_view part, Activation = {}, std::optional<DataType> out_dtype = {}) const;
+  RmsNorm rms_norm(std::string_view part) const;
+  LazyWeight vector(std::string_view part) const;
 };
 
 // Factories by the name that CustomSpec::name gives; `parameters` is the spec's JSON object. A model library
