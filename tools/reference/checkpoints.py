@@ -8,8 +8,9 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 CONTROL, USER_DEFINED, UNUSED, BYTE, UNKNOWN = 3, 4, 5, 6, 2  # tokenizer.ggml.token_type
-# Buffers that transformers computes from the configuration (MiniMax's decays): a checkpoint may lack them.
-DERIVED = ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
+# Buffers that transformers computes from the configuration (MiniMax's decays, hashes of n-grams): a checkpoint may lack them.
+DERIVED = ("slope_rate", "query_decay", "key_decay", "diagonal_decay", "layer_multipliers", "ngram_heads_offsets",
+           "ngram_heads_vocab_sizes")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
