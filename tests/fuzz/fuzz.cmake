@@ -1,7 +1,6 @@
 # Fuzzers of whatever reads files from strangers: bad input ends in a ttt::Error, never in a crash, a leak or a memory bomb.
-#   cmake -DTTT_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++-16 -DTTT_SANITIZE=address,undefined,fuzzer-no-link
+#   cmake -DTTT_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++-16 -DTTT_SANITIZE=address,undefined
 #   ninja ttt_fuzzers && ctest -L fuzz                    TTT_FUZZ_SECONDS: of each; default 8
-option(TTT_FUZZ "Build the fuzzers (Clang)" OFF)
 if(TTT_FUZZ)
   add_custom_target(ttt_fuzzers)
   file(GLOB targets ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/*_fuzz.cpp)
