@@ -25,7 +25,10 @@ static ModelSpec describe(const HfConfig& c) {
                      .qkv_bias = bias,
                      .out_bias = bias};
   if (alibi) {
-    attn.alibi = 1 / std::sqrt(static_cast<float>(head_dim));  // the biases are scaled with the scores
+    // The biases are scaled with the scores. transformers' eager attention adds them twice, to the scores and
+    // in the mask; its default attention, as the code that the checkpoints come from, once.
+    const bool twice = c.get_or<std::string>("attn_implementation", "sdpa") == "eager";
+    attn.alibi = (twice ? 2 : 1) / std::sqrt(static_cast<float>(head_dim));
   } else {
     attn.rope = c.rope();
   }

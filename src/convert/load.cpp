@@ -57,9 +57,12 @@ struct Described {
   std::vector<std::string> unread;
 };
 
-Described describe(const Checkpoint& checkpoint, const std::vector<fs::path>& libraries) {
-  Described d{
-      .found = find_family(checkpoint, libraries), .spec = {}, .weights = {}, .overrides = {}, .unread = {}};
+Described describe(const Checkpoint& checkpoint, const LoadOptions& options) {
+  Described d{.found = find_family(checkpoint, options.model_libraries),
+              .spec = {},
+              .weights = {},
+              .overrides = {},
+              .unread = {}};
   std::vector<GgufKey> keys;
   if (d.found.gguf != nullptr) {
     for (const auto& [hf, gguf] : d.found.gguf->config) keys.push_back({hf, gguf});
@@ -67,6 +70,12 @@ Described describe(const Checkpoint& checkpoint, const std::vector<fs::path>& li
   Json config = Json::parse(checkpoint.config_json(keys), nullptr, false);
   if (config.is_discarded()) throw Error("config is not JSON", checkpoint.path().string());
   if (d.found.gguf != nullptr) config.update(d.found.gguf->constants);
+  if (!options.config.empty()) {
+    const Json over = Json::parse(options.config, nullptr, false);
+    if (!over.is_object())
+      throw Error("no JSON object", "LoadOptions::config", "give one of keys and values");
+    config.update(over);
+  }
   const HfConfig record = checkpoint.config(keys);
   const Json answer =
       d.found.library->ask({{"request", "describe"},
@@ -149,7 +158,7 @@ LoadedModel load(const Checkpoint& checkpoint, const Described& d, const LoadOpt
 
 LoadedModel load(const fs::path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  return load(checkpoint, describe(checkpoint, options.model_libraries), options);
+  return load(checkpoint, describe(checkpoint, options), options);
 }
 
 LoadedModel load(const fs::path& path, const ModelSpec& spec, const WeightMap& weights,
@@ -171,7 +180,7 @@ std::vector<std::int32_t> end_ids(const LoadedModel& loaded) {
 
 Description describe(const fs::path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  Described d = describe(checkpoint, options.model_libraries);
+  Described d = describe(checkpoint, options);
   return {.spec = std::move(d.spec),
           .architecture = checkpoint.architecture(),
           .family = d.found.family->name,

@@ -300,6 +300,8 @@ GoldenResult evaluate_golden(const std::filesystem::path& path, const GoldenOpti
     LoadOptions load_options = options.load;
     load_options.precision = precision;
     if (!load_options.cache) load_options.cache.emplace();  // they are small and many
+    // References are made with transformers' eager attention; in some networks it differs from its default.
+    if (load_options.config.empty()) load_options.config = R"({"attn_implementation": "eager"})";
     const LoadedModel loaded = load(folder, load_options);
     require_numbers(*loaded.model, "a golden");
     result.architecture = loaded.architecture;

@@ -32,6 +32,7 @@ struct LoadOptions {
   std::optional<std::filesystem::path>
       cache{};  // of converted weights; unset: WeightCache::default_folder(); empty: none
   std::vector<std::filesystem::path> model_libraries{};  // besides the installed ones and $TTT_MODELS
+  std::string config{};  // JSON object whose keys go over those of config.json; empty: none
 };
 
 struct LoadedModel {
