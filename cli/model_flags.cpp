@@ -45,9 +45,10 @@ void ModelFlags::add_to(CLI::App* app, Model which) {
         ->type_name("PATH")
         ->group("Model");
   app->add_option("--backend", options.backend,
-                  "What runs it: cpu computes, null only counts shapes, bytes and FLOPs")
+                  "What runs it: cpu computes, ttnn drives Tenstorrent hardware, null only counts shapes, "
+                  "bytes and FLOPs")
       ->capture_default_str()
-      ->type_name("cpu|null")
+      ->type_name("cpu|ttnn|null")
       ->group("Model");
   app->add_option("--sku", options.sku,
                   "Hardware to resolve plans for (see ttt hw); default: the backend's own")

@@ -22,6 +22,7 @@ void fields(MatmulMultiCoreReuseMultiCastProgramConfig& c, F&& f) {
   f("compute_with_storage_grid_size", c.compute_with_storage_grid_size);
   f("in0_block_w", c.in0_block_w), f("out_subblock_h", c.out_subblock_h),
       f("out_subblock_w", c.out_subblock_w);
+  f("out_block_h", c.out_block_h), f("out_block_w", c.out_block_w);
   f("per_core_M", c.per_core_M), f("per_core_N", c.per_core_N), f("transpose_mcast", c.transpose_mcast);
 }
 template <class F>
@@ -29,6 +30,7 @@ void fields(MatmulMultiCoreReuseMultiCast1DProgramConfig& c, F&& f) {
   f("compute_with_storage_grid_size", c.compute_with_storage_grid_size);
   f("in0_block_w", c.in0_block_w), f("out_subblock_h", c.out_subblock_h),
       f("out_subblock_w", c.out_subblock_w);
+  f("out_block_h", c.out_block_h), f("out_block_w", c.out_block_w);
   f("per_core_M", c.per_core_M), f("per_core_N", c.per_core_N), f("mcast_in0", c.mcast_in0);
 }
 template <class F>
@@ -90,7 +92,9 @@ bool parse_as(std::string_view all, std::string_view type, std::string_view argu
         equals == std::string_view::npos ? std::string_view() : trimmed(item.substr(equals + 1));
     bool known = false, good = false;
     fields(config, [&](std::string_view field, auto& member) {
-      if (field == key) known = true, good = read(value, member);
+      // Of the fields only the output block may be zero.
+      if (field == key)
+        known = true, good = read(value, member) || (value == "0" && field.starts_with("out_block_"));
     });
     if (!known) refuse(all, "no field " + printable(key));
     if (!good) refuse(all, "the value of " + printable(key));

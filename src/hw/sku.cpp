@@ -15,6 +15,24 @@
 
 namespace ttt::inline v2 {
 
+std::string_view name(Arch arch) {
+  switch (arch) {
+    case Arch::cpu:
+      return "cpu";
+    case Arch::wormhole_b0:
+      return "wormhole_b0";
+    case Arch::blackhole:
+      return "blackhole";
+  }
+  return "invalid";
+}
+
+std::string_view name(Topology topology) { return topology == Topology::ring ? "ring" : "linear"; }
+
+double peak_tflops(const Sku& sku, MathFidelity fidelity) {
+  return sku.tflops_lofi / (1 + static_cast<int>(fidelity));
+}
+
 std::string to_string(const Mesh& mesh) {
   return std::to_string(mesh.rows) + "x" + std::to_string(mesh.cols);
 }
@@ -49,7 +67,8 @@ constexpr double lofi_tflops(CoreCoord grid, double clock_ghz) {
 
 // Wormhole: 12 GB as 6 GDDR6 channels of two banks at 12 GT/s, Ethernet at 100 Gbit/s. The grid is what
 // dispatch leaves.
-constexpr Sku wormhole(std::string_view name, std::string_view description, Mesh mesh, int links) {
+constexpr Sku wormhole(std::string_view name, std::string_view description, Mesh mesh, int links,
+                       Topology topology = Topology::linear) {
   constexpr CoreCoord grid{8, 8};
   return {.name = name,
           .description = description,
@@ -62,6 +81,7 @@ constexpr Sku wormhole(std::string_view name, std::string_view description, Mesh
           .dram_bandwidth = 288e9,
           .tflops_lofi = lofi_tflops(grid, 1.0),
           .links = links,
+          .topology = topology,
           .link_bandwidth = links > 0 ? 12.5e9 : 0};
 }
 
@@ -86,7 +106,7 @@ constexpr Sku blackhole(std::string_view name, std::string_view description, Mes
 
 constexpr Sku n150_facts = wormhole("n150", "Wormhole n150: one Wormhole", {1, 1}, 0);
 constexpr Sku n300_facts = wormhole("n300", "Wormhole n300: two Wormholes on a card", {1, 2}, 2);
-constexpr Sku t3k_facts = wormhole("t3k", "T3000 (LoudBox, QuietBox): four n300", {2, 4}, 2);
+constexpr Sku t3k_facts = wormhole("t3k", "T3000 (LoudBox, QuietBox): four n300", {2, 4}, 2, Topology::ring);
 constexpr Sku galaxy_facts = wormhole("galaxy", "Wormhole Galaxy: 32 Wormholes", {8, 4}, 4);
 constexpr Sku p100_facts = blackhole("p100", "Blackhole p100: one Blackhole without Ethernet", {1, 1}, 7, 0);
 constexpr Sku p150_facts = blackhole("p150", "Blackhole p150: one Blackhole", {1, 1}, 8, 0);

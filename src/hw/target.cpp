@@ -8,7 +8,7 @@
 #include <sstream>
 #include <utility>
 
-#include "hw/recipes.h"
+#include "hw/built_in.h"
 #include "ttt/base/error.h"
 
 namespace ttt::inline v2 {
@@ -247,7 +247,7 @@ void check_override(const Override& row) {
 
 std::vector<std::string> precision_names() {
   std::vector<std::string> names = {"f32", "bf16", "bfp8_b", "bfp4_b"};
-  for (const hw::Recipe& recipe : hw::recipes()) {
+  for (const hw::BuiltIn& recipe : hw::recipes()) {
     if (std::find(names.begin(), names.end(), recipe.name) == names.end()) names.emplace_back(recipe.name);
   }
   return names;
@@ -258,7 +258,7 @@ Target make_target(const Sku& sku, std::string_view precision, Mesh mesh) {
     throw Error("a mesh of " + to_string(mesh) + " devices",
                 std::string(sku.name) + " has " + std::to_string(sku.mesh.devices()));
   }
-  for (const hw::Recipe& recipe : hw::recipes()) {
+  for (const hw::BuiltIn& recipe : hw::recipes()) {
     if (recipe.name != precision) continue;
     Target target{.sku = sku, .mesh = mesh, .precision = std::string(precision)};
     const std::string origin = "recipe " + std::string(precision);

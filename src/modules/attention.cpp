@@ -115,6 +115,8 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
   plan.scale = spec.scale.value_or(1 / std::sqrt(static_cast<float>(spec.head_dim)));
   plan.kv_dtype = target.kv_dtype(where);
   plan.compute_kernel_config = target.compute_config(where);
+  plan.prefill_program = hw::choose_sdpa(target.sku, 2048, spec.head_dim);
+  plan.decode_program = hw::choose_sdpa_decode(target.sku, spec.head_dim);
   return plan;
 }
 

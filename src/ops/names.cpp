@@ -48,6 +48,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(OpKind::count_)>
     "repeat",
     "typecast",
     "to_contiguous",
+    "to_memory_config",
     "all_gather",
     "reduce_scatter",
     "all_reduce",

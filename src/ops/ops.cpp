@@ -394,6 +394,15 @@ Tensor to_contiguous(Operand x_) {
   return finish(call, {&x_});
 }
 
+Tensor to_memory_config(Operand x_, const MemoryConfig& memory) {
+  const Tensor& x = x_.tensor();
+  OpCall call = make(OpKind::to_memory_config, {&x});
+  require(call, {"x"});
+  if (x.spec().memory == memory || !backend_of(call).supports(call)) return x;
+  call.output_specs[0] = spec(x.shape(), x.dtype(), memory);
+  return finish(call, {&x_});
+}
+
 // --- collectives ---
 
 static int mesh_extent(const OpCall& call, int mesh_axis) {

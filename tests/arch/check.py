@@ -56,6 +56,7 @@ FORMAT_SPELLINGS = [
     ("src/text/pre_tokenizer.cpp", r"gpt2", "the split pattern that tokenizer.json's ByteLevel stands for"),
     ("src/convert/hf_config.cpp", r"mamba", "keys of config.json"),
     ("src/convert/gguf*", r"gemma4|gpt2|llama|rwkv", "values of GGUF's tokenizer.ggml.model"),
+    ("backends/ttnn/driver/*", r"llama", "an operation of TTNN (rotary_embedding_llama)"),
 ]
 
 LINES = {"models/*.cpp": 100, "*": 800}

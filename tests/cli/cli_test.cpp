@@ -282,6 +282,9 @@ TEST_F(Cli, ModelsAndHardware) {
   for (const char* sku : {"n150", "n300", "t3k", "galaxy", "p100", "p150"})
     EXPECT_NE(table.out.find(sku), std::string::npos) << sku;
   EXPECT_GE(ttt("hw --json").object().at("hw").size(), 8u);
+  EXPECT_NE(ttt("hw p150").out.find("peak TFLOPS"), std::string::npos);
+  EXPECT_EQ(ttt("hw t3k --json").object().at("topology"), "ring");
+  EXPECT_EQ(ttt("hw n151").status, 1);
 }
 
 TEST_F(Cli, Completion) {

@@ -49,6 +49,17 @@ TEST(Sku, PublishedFigures) {
   EXPECT_EQ(hw::p150().grid, (CoreCoord{11, 10}));
 }
 
+TEST(Sku, PeakFallsWithThePassesOverTheMultiplier) {
+  for (const Sku* sku : hw::all()) {
+    EXPECT_EQ(peak_tflops(*sku, MathFidelity::lofi), sku->tflops_lofi);
+    EXPECT_EQ(peak_tflops(*sku, MathFidelity::hifi2), sku->tflops_lofi / 2);
+    EXPECT_EQ(peak_tflops(*sku, MathFidelity::hifi4), sku->tflops_lofi / 4);
+  }
+  EXPECT_EQ(name(hw::t3k().topology), "ring");
+  EXPECT_EQ(name(hw::n300().topology), "linear");
+  EXPECT_EQ(name(hw::p150().arch), "blackhole");
+}
+
 TEST(Mesh, IsReadAndWritten) {
   EXPECT_EQ(parse_mesh("2x4"), (Mesh{2, 4}));
   EXPECT_EQ(to_string(parse_mesh("64x64")), "64x64");
@@ -61,8 +72,8 @@ TEST(Mesh, IsReadAndWritten) {
 TEST(ProgramConfig, TextIsReadBack) {
   const MatmulProgramConfig configs[] = {
       MatmulProgramConfig{},
-      MatmulMultiCoreReuseMultiCastProgramConfig{{8, 4}, 4, 1, 4, 1, 16, true},
-      MatmulMultiCoreReuseMultiCast1DProgramConfig{{8, 8}, 4, 1, 2, 1, 2, false},
+      MatmulMultiCoreReuseMultiCastProgramConfig{{8, 4}, 4, 1, 4, 1, 8, 1, 16, true},
+      MatmulMultiCoreReuseMultiCast1DProgramConfig{{8, 8}, 4, 1, 2, 0, 0, 1, 2, false},
       MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig{3, 1, 7},
   };
   for (const MatmulProgramConfig& c : configs)

@@ -19,15 +19,20 @@ struct ComputeKernelConfig {
   bool operator==(const ComputeKernelConfig&) const = default;
 };
 
+// Sizes are in tiles. A core makes per_core_M x per_core_N of them, out_block_h x out_block_w at a time (0:
+// all of them), in sub-blocks that fit its destination registers, from blocks of in0_block_w of the inner
+// dimension.
 struct MatmulMultiCoreReuseMultiCastProgramConfig {
   CoreCoord compute_with_storage_grid_size{};
-  int in0_block_w = 1, out_subblock_h = 1, out_subblock_w = 1, per_core_M = 1, per_core_N = 1;
+  int in0_block_w = 1, out_subblock_h = 1, out_subblock_w = 1, out_block_h = 0, out_block_w = 0,
+      per_core_M = 1, per_core_N = 1;
   bool transpose_mcast = false;
   bool operator==(const MatmulMultiCoreReuseMultiCastProgramConfig&) const = default;
 };
 struct MatmulMultiCoreReuseMultiCast1DProgramConfig {
   CoreCoord compute_with_storage_grid_size{};
-  int in0_block_w = 1, out_subblock_h = 1, out_subblock_w = 1, per_core_M = 1, per_core_N = 1;
+  int in0_block_w = 1, out_subblock_h = 1, out_subblock_w = 1, out_block_h = 0, out_block_w = 0,
+      per_core_M = 1, per_core_N = 1;
   bool mcast_in0 = true;
   bool operator==(const MatmulMultiCoreReuseMultiCast1DProgramConfig&) const = default;
 };

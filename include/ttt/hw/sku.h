@@ -15,6 +15,11 @@ namespace ttt::inline v2 {
 enum class Arch : std::uint8_t { cpu, wormhole_b0, blackhole };
 enum class MathFidelity : std::uint8_t { lofi, hifi2, hifi3, hifi4 };  // passes over the multiplier: 1 to 4
 
+enum class Topology : std::uint8_t {
+  linear,
+  ring
+};  // ring: the last device of an axis is linked to the first
+
 struct Mesh {
   int rows = 1, cols = 1;
   int devices() const { return rows * cols; }
@@ -33,9 +38,15 @@ struct Sku {
   double dram_bandwidth = 0;   // bytes/s per device
   double tflops_lofi = 0;      // dense peak of one device at LoFi; HiFi2 is half of it, HiFi4 a quarter
   int links = 0;               // Ethernet links to a neighbour of the mesh
+  Topology topology{};         // of an axis of the mesh
   double link_bandwidth = 0;   // bytes/s per link and direction
   bool operator==(const Sku&) const = default;
 };
+
+std::string_view name(Arch);
+std::string_view name(Topology);
+// Dense peak of one device in TFLOPS: the multiplier passes once at LoFi, twice at HiFi2, and so on.
+double peak_tflops(const Sku&, MathFidelity);
 
 std::string to_string(const Mesh&);  // "2x4"
 Mesh parse_mesh(std::string_view);   // Error unless "RxC" with both from 1 to 64

@@ -1,6 +1,7 @@
 // y = act(x W + b). The building block of the other modules; not a layer of its own in a spec.
 #pragma once
 
+#include "ttt/hw/choose.h"
 #include "ttt/modules/module.h"
 #include "ttt/modules/parallel.h"
 
@@ -23,11 +24,10 @@ struct LinearPlan {
   Activation activation{};
   Sharding sharding{}, bias_sharding{};
   int reduce_axis = -1;  // products are summed over this axis of the mesh; -1: they are whole
-  struct ModePlan {
-    MatmulProgramConfig program_config{};
-    MemoryConfig out{};
-    bool operator==(const ModePlan&) const = default;
-  } prefill, decode;
+  MemoryConfig weight_memory{};
+  // By the number of rows, ascending: a step takes the first that holds its rows. Empty (a processor), or
+  // more rows than any holds: TTNN chooses.
+  std::vector<hw::MatmulPlan> by_rows{};
   ComputeKernelConfig compute_kernel_config{};
   bool operator==(const LinearPlan&) const = default;
 };
@@ -49,6 +49,8 @@ class Linear {
   const LinearPlan& plan() const { return plan_; }
 
  private:
+  const hw::MatmulPlan& plan_for(std::int64_t rows) const;
+
   LinearPlan plan_;
 };
 

@@ -55,6 +55,7 @@ enum class OpKind : std::uint8_t {
   repeat,                                     // x
   typecast,                                   // x
   to_contiguous,                              // x
+  to_memory_config,                           // x
   all_gather,                                 // x
   reduce_scatter,                             // x
   all_reduce,                                 // x

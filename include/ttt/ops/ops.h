@@ -185,6 +185,8 @@ Tensor permute(const Tensor& x, std::span<const int> order);
 Tensor repeat(const Tensor& x, int axis, std::int64_t count);  // whole copies one after the other
 Tensor typecast(Operand x, DataType);
 Tensor to_contiguous(Operand x);  // x itself where it already is
+// x placed as `memory` says; x itself where it lies so already or where the backend knows no placement.
+Tensor to_memory_config(Operand x, const MemoryConfig& memory);
 
 // Recurrences: what sequences keep between steps is a row of `state` [slots, n] f32, read and written in
 // place. segments [sequences, 4] i32 says whose the rows of x are: first row, rows, slot, 1 where the

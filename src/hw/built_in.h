@@ -1,0 +1,15 @@
+// The files of data/recipes and data/tuning, built in.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace ttt::inline v2::hw {
+
+struct BuiltIn {
+  std::string_view name, json;
+};
+std::span<const BuiltIn> recipes();  // by name
+std::span<const BuiltIn> tuning_files();
+
+}  // namespace ttt::inline v2::hw
