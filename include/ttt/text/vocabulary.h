@@ -48,4 +48,9 @@ struct Vocabulary {
   std::string precompiled_charsmap;  // .precompiled_charsmap, bytes
 };
 
+// The same tokenizer as the text of a tokenizer.json, as the package tokenizers and Tokenizer::from_json()
+// read it. Error: as Tokenizer::from_vocabulary(), or when the vocabulary has a rule that such a file can not
+// say.
+std::string tokenizer_json(const Vocabulary&);
+
 }  // namespace ttt::inline v2
