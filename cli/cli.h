@@ -31,6 +31,7 @@ void add_run(Program&);
 void add_eval(Program&);
 void add_bench(Program&);
 void add_inspect(Program&);
+void add_convert(Program&);
 void add_tokenize(Program&);
 void add_template(Program&);
 void add_models(Program&);

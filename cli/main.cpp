@@ -1,5 +1,6 @@
 // The `ttt` program. It knows commands, no model: these come from the libraries of the install folder,
 // --models and $TTT_MODELS.
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <new>
@@ -66,8 +67,8 @@ int run(int count, char** arguments) {
   app.get_formatter()->label("REQUIRED", "(required)");
   app.footer("ttt COMMAND --help explains a command and gives examples.");
   for (auto add : {ttt_cli::add_run, ttt_cli::add_serve, ttt_cli::add_eval, ttt_cli::add_bench,
-                   ttt_cli::add_inspect, ttt_cli::add_tokenize, ttt_cli::add_template, ttt_cli::add_models,
-                   ttt_cli::add_hw, ttt_cli::add_completion})
+                   ttt_cli::add_inspect, ttt_cli::add_convert, ttt_cli::add_tokenize, ttt_cli::add_template,
+                   ttt_cli::add_models, ttt_cli::add_hw, ttt_cli::add_completion})
     add(program);
 
   try {
@@ -87,6 +88,8 @@ int run(int count, char** arguments) {
 }  // namespace
 
 int main(int count, char** arguments) {
+  // A file that grows beyond the limit of the process is an error like a full disk, not the end.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return run(count, arguments);
   } catch (const ttt::Error& error) { return fail(error.what()); } catch (const std::bad_alloc&) {

@@ -44,7 +44,7 @@ static const Family gemma2{
      .gguf = {{.architecture = "gemma2",
                .config = {{"attn_logit_softcapping", "{arch}.attn_logit_softcapping"},
                           {"final_logit_softcapping", "{arch}.final_logit_softcapping"}},
-               .constants = R"({"hidden_activation": "gelu_pytorch_tanh"})",
+               .constants = R"({"model_type": "gemma2", "hidden_activation": "gelu_pytorch_tanh"})",
                .weights = gguf}},
      .ignore = {"use_bidirectional_attention", "cache_implementation"}}};
 

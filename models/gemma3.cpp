@@ -51,7 +51,7 @@ static const Family gemma3{
      .gguf =
          {{.architecture = "gemma3",
            .constants =
-               R"({"hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6, "rope_local_base_freq": 10000.0})",
+               R"({"model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6, "rope_local_base_freq": 10000.0})",
            .weights = gguf}},
      .ignore = {"use_bidirectional_attention", "cache_implementation"}}};
 

@@ -62,7 +62,7 @@ static const Family gpt2{
      .describe = describe,
      .weights = weights,
      .gguf = {{.architecture = "gpt2",
-               .constants = R"({"activation_function": "gelu_new"})",
+               .constants = R"({"model_type": "gpt2", "activation_function": "gelu_new"})",
                .weights = gguf}},
      .ignore = {"reorder_and_upcast_attn", "n_ctx", "summary_*", "task_specific_params"}}};
 

@@ -33,6 +33,7 @@ static const Family granite{"granite",
                                                   {"logits_scaling", "{arch}.logit_scale"},
                                                   {"attention_multiplier", "{arch}.attention.scale"},
                                                   {"residual_multiplier", "{arch}.residual_scale"}},
+                                       .constants = R"({"model_type": "granite"})",
                                        .weights = gguf}}}};
 
 }  // namespace ttt::models

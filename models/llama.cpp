@@ -19,12 +19,13 @@ static WeightMap gguf(const ModelSpec& m) {
   return gguf_decoder_names().permute("*.attn.q", attn.heads).permute("*.attn.k", attn.kv_heads);
 }
 
-static const Family llama{"llama",
-                          {.architectures = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM",
-                                             "CwmForCausalLM", "Emu3ForCausalLM"},
-                           .describe = describe,
-                           .weights = weights,
-                           .gguf = {{.architecture = "llama", .weights = gguf}},
-                           .ignore = {"pretraining_tp"}}};
+static const Family llama{
+    "llama",
+    {.architectures = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM", "CwmForCausalLM",
+                       "Emu3ForCausalLM"},
+     .describe = describe,
+     .weights = weights,
+     .gguf = {{.architecture = "llama", .constants = R"({"model_type": "llama"})", .weights = gguf}},
+     .ignore = {"pretraining_tp"}}};
 
 }  // namespace ttt::models

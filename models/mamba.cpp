@@ -27,8 +27,8 @@ static ModelSpec describe(const HfConfig& c) {
 static WeightMap weights(const ModelSpec&) {
   return WeightMap()
       .strip("backbone.")
-      .rename("embeddings", "embed")
       .rename("embedding", "embed")
+      .rename("embeddings", "embed")
       .rename("{layer}.norm", "{layer}.attn_norm")
       .split("{layer}.mixer.in_proj", {"{layer}.attn.x", "{layer}.attn.z"})
       .rename("{layer}.mixer.conv1d", "{layer}.attn.conv")
@@ -65,6 +65,7 @@ static const Family mamba{
                           {"intermediate_size", "{arch}.ssm.inner_size"},
                           {"state_size", "{arch}.ssm.state_size"},
                           {"time_step_rank", "{arch}.ssm.time_step_rank"}},
+               .constants = R"({"model_type": "mamba"})",
                .weights = gguf}},
      .ignore = {"expand", "residual_in_fp32", "rescale_prenorm_residual", "time_step_*",
                 "use_associative_scan", "use_mambapy", "use_falcon_mambapy", "use_bcdt_rms",

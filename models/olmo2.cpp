@@ -27,10 +27,11 @@ static WeightMap gguf(const ModelSpec&) {
       .rename("{layer}.post_ffw_norm", "{layer}.ffn_post_norm");
 }
 
-static const Family olmo2{"olmo2",
-                          {.architectures = {"Olmo2ForCausalLM"},
-                           .describe = describe,
-                           .weights = weights,
-                           .gguf = {{.architecture = "olmo2", .weights = gguf}}}};
+static const Family olmo2{
+    "olmo2",
+    {.architectures = {"Olmo2ForCausalLM"},
+     .describe = describe,
+     .weights = weights,
+     .gguf = {{.architecture = "olmo2", .constants = R"({"model_type": "olmo2"})", .weights = gguf}}}};
 
 }  // namespace ttt::models

@@ -17,10 +17,11 @@ static ModelSpec describe(const HfConfig& c) {
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
 static WeightMap gguf(const ModelSpec&) { return gguf_decoder_names(); }
 
-static const Family qwen2{"qwen2",
-                          {.architectures = {"Qwen2ForCausalLM"},
-                           .describe = describe,
-                           .weights = weights,
-                           .gguf = {{.architecture = "qwen2", .weights = gguf}}}};
+static const Family qwen2{
+    "qwen2",
+    {.architectures = {"Qwen2ForCausalLM"},
+     .describe = describe,
+     .weights = weights,
+     .gguf = {{.architecture = "qwen2", .constants = R"({"model_type": "qwen2"})", .weights = gguf}}}};
 
 }  // namespace ttt::models

@@ -18,10 +18,11 @@ static ModelSpec describe(const HfConfig& c) {
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
 static WeightMap gguf(const ModelSpec&) { return gguf_decoder_names(); }
 
-static const Family qwen3{"qwen3",
-                          {.architectures = {"Qwen3ForCausalLM"},
-                           .describe = describe,
-                           .weights = weights,
-                           .gguf = {{.architecture = "qwen3", .weights = gguf}}}};
+static const Family qwen3{
+    "qwen3",
+    {.architectures = {"Qwen3ForCausalLM"},
+     .describe = describe,
+     .weights = weights,
+     .gguf = {{.architecture = "qwen3", .constants = R"({"model_type": "qwen3"})", .weights = gguf}}}};
 
 }  // namespace ttt::models

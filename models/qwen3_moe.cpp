@@ -44,7 +44,7 @@ static const Family qwen3_moe{
                .config = {{"num_experts", "{arch}.expert_count"},
                           {"num_experts_per_tok", "{arch}.expert_used_count"},
                           {"moe_intermediate_size", "{arch}.expert_feed_forward_length"}},
-               .constants = R"({"norm_topk_prob": true})",
+               .constants = R"({"model_type": "qwen3_moe", "norm_topk_prob": true})",
                .weights = gguf}},
      .ignore = {"output_router_logits", "router_aux_loss_coef"}}};
 

@@ -33,7 +33,9 @@ static const Family starcoder2{
     {.architectures = {"Starcoder2ForCausalLM"},
      .describe = describe,
      .weights = weights,
-     .gguf = {{.architecture = "starcoder2", .weights = gguf}},
+     .gguf = {{.architecture = "starcoder2",
+               .constants = R"({"model_type": "starcoder2"})",
+               .weights = gguf}},
      .ignore = {"embedding_dropout", "residual_dropout", "mlp_type", "norm_type"}}};
 
 }  // namespace ttt::models

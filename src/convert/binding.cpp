@@ -19,6 +19,8 @@ using Kind = Operation::Kind;
 
 namespace {
 
+using detail::fits, detail::matches_tensor, detail::substitute, detail::without_suffix;
+
 // A tensor seen as [experts, out, in]: what split, slice and transpose work on.
 struct Axes {
   std::int64_t experts = 1, out = 1, in = 1;
@@ -63,19 +65,6 @@ bool reasonable(const std::vector<std::int64_t>& shape) {
     if (elements > limit) return false;
   }
   return true;
-}
-
-std::string_view without_suffix(std::string_view name) {
-  for (std::string_view suffix : {".weight", ".bias"}) {
-    if (name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
-  }
-  return name;
-}
-
-// Ignore, transpose: the pattern may leave ".weight" and ".bias" out.
-bool matches_tensor(std::string_view pattern, std::string_view name) {
-  const std::string_view stem = without_suffix(name);
-  return detail::glob(pattern, name) || (stem.size() != name.size() && detail::glob(pattern, stem));
 }
 
 struct Rule {
@@ -183,10 +172,9 @@ class Binder {
   void for_slots(const Operation& o, Act act, bool biases) {
     const std::string pattern = slot_pattern(o.from[0]);
     for (Recipe& r : recipes_) {
-      const std::string_view name = r.slot.name;
-      const bool bias = name.ends_with(".bias");
-      const bool direct = detail::glob(pattern, name) && (biases || !bias || pattern.ends_with("bias"));
-      if (direct || (biases && bias && detail::glob(pattern, without_suffix(name)))) act(r);
+      const bool match =
+          biases ? matches_tensor(pattern, r.slot.name) : detail::matches_slot(pattern, r.slot.name);
+      if (match) act(r);
     }
   }
 
@@ -210,42 +198,6 @@ class Binder {
   }
 
   // --- tensors to slots ---
-
-  static bool fits(const detail::RulePattern& pattern, const std::vector<std::int64_t>& numbers,
-                   std::vector<std::int64_t>& values) {
-    values.assign(pattern.variables.size(), -1);
-    for (std::size_t i = 0; i < pattern.slots.size(); ++i) {
-      const std::int64_t slot = pattern.slots[i];
-      if (slot >= 0) {
-        if (numbers[i] != slot) return false;
-        continue;
-      }
-      std::int64_t& value = values[static_cast<std::size_t>(~slot)];
-      if (value >= 0 && value != numbers[i]) return false;
-      value = numbers[i];
-    }
-    return true;
-  }
-
-  static std::string substitute(const detail::RulePattern& pattern, const std::vector<std::int64_t>& values) {
-    std::string name;
-    name.reserve(pattern.key.size() + 8);
-    std::size_t n = 0;
-    for (char c : pattern.key) {
-      if (c != '#') {
-        name += c;
-        continue;
-      }
-      const std::int64_t slot = pattern.slots[n++];
-      const std::int64_t value = slot >= 0 ? slot : values[static_cast<std::size_t>(~slot)];
-      if (value >= 0) {
-        name += std::to_string(value);
-      } else {
-        name += pattern.variables[static_cast<std::size_t>(~slot)];
-      }
-    }
-    return name;
-  }
 
   // The last ignore that matches, as operation index + 1; 0: none. What a pattern without digits says depends
   // on the key alone.
@@ -763,6 +715,33 @@ std::vector<std::string> Binding::ignored() const {
   std::vector<std::string> names;
   for (std::uint32_t i : state_->ignored) names.push_back(state_->tensors[i].name);
   return names;
+}
+
+std::vector<TensorUse> Binding::uses() const {
+  std::vector<TensorUse> all(state_->tensors.size());
+  std::vector<bool> whole_blocks(all.size(), true);
+  for (const Recipe& slot : state_->recipes) {
+    const Recipe& r = slot.alias >= 0 ? state_->recipes[static_cast<std::size_t>(slot.alias)] : slot;
+    for (const Piece& p : r.pieces) {
+      TensorUse& use = all[p.tensor];
+      use.slots.push_back(slot.slot.name);
+      use.changed |= std::ranges::any_of(r.transforms, [](const Transform& t) { return t != Transform{}; });
+      const int axis = p.transposed ? -1 : -2;
+      const bool matrix = (r.slot.role == WeightRole::linear || r.slot.role == WeightRole::experts) &&
+                          state_->tensors[p.tensor].shape.size() >= 2 && p.cols_out == r.slot.cols;
+      std::int64_t cuts = p.rows.offset | p.rows_out | (p.transposed ? p.axes.in : p.axes.out);
+      for (const detail::RowLoops::Loop& loop : p.rows.simplified().loops)
+        cuts |= loop.stride == 1 ? loop.count : loop.stride;
+      const bool whole = matrix && !use.changed && r.permute_heads == 0 && cuts % 16 == 0;
+      whole_blocks[p.tensor] =
+          whole_blocks[p.tensor] && whole && (use.output_axis == 0 || use.output_axis == axis);
+      use.output_axis = axis;
+    }
+  }
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!whole_blocks[i] || all[i].slots.empty()) all[i].output_axis = 0;
+  }
+  return all;
 }
 
 std::string Binding::to_json(int indent) const {

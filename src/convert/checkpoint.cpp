@@ -10,6 +10,7 @@
 #include "convert/json.h"
 #include "convert/quantised.h"
 #include "convert/sources.h"
+#include "convert/tiles.h"
 #include "tensor/hash.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/gguf.h"
@@ -71,6 +72,8 @@ struct Checkpoint::State {
   std::unordered_map<std::string_view, std::size_t> raw_index;
   std::unordered_map<std::string, std::size_t> index;
   std::unordered_map<std::string, detail::VirtualTensor> virtuals;
+  std::vector<detail::TileHeader> tiles;  // per safetensors file
+  std::string precision;
 
   void open();
   void open_folder();
@@ -217,6 +220,12 @@ void Checkpoint::State::open_shards(const std::vector<fs::path>& shards) {
     const SafetensorsFile& file = safetensors.emplace_back(SafetensorsFile::open(shard));
     files.push_back(shard);
     prints.push_back(file_print(file.header_hash(), *file.file()));
+    detail::TileHeader& written = tiles.emplace_back();
+    if (const auto it = file.metadata().find(std::string(detail::tile_header_key));
+        it != file.metadata().end()) {
+      written = detail::parse_tile_header(it->second, shown(shard));
+      precision = written.precision;
+    }
     raw.reserve(raw.size() + file.tensors().size());
     for (const SafetensorsTensor& t : file.tensors()) {
       add(file.file().get(), file.file(),
@@ -284,7 +293,15 @@ void Checkpoint::State::finish() {
   }
   std::unordered_set<std::string> hidden;
   std::unordered_map<std::string, std::string> shown_as;  // part that stands for a virtual tensor -> its name
-  if (format == CheckpointFormat::safetensors) {
+  for (const detail::RawTensor& t : raw) {
+    if (format != CheckpointFormat::safetensors) break;
+    const auto& packed = tiles[t.info.file].tensors;
+    if (const auto it = packed.find(t.info.name); it != packed.end()) {
+      shown_as.emplace(t.info.name, t.info.name);
+      virtuals.emplace(t.info.name, detail::read_tiles(t, it->second));
+    }
+  }
+  if (format == CheckpointFormat::safetensors && virtuals.empty()) {
     Json config;
     bool wanted = false;
     const detail::RawTensor* foreign = nullptr;  // packed in a way that nobody here reads
@@ -406,6 +423,8 @@ bool Checkpoint::quantised() const {
   return few > all / 2;
 }
 
+const std::string& Checkpoint::precision() const { return state_->precision; }
+
 std::uint64_t Checkpoint::fingerprint() const {
   detail::Hasher hash;
   for (std::uint64_t print : state_->prints) hash.add(print);
@@ -475,6 +494,11 @@ Tokenizer Checkpoint::tokenizer() const {
     throw Error("no tokenizer", shown(path()), "put the checkpoint's tokenizer.json beside its config");
   if (state_->gguf) return Tokenizer::from_vocabulary(state_->gguf->vocabulary());
   return Tokenizer::from_file(state_->folder.empty() ? "." : state_->folder);
+}
+
+Vocabulary Checkpoint::vocabulary() const {
+  if (!state_->gguf) throw Error("no GGUF file", shown(path()), "its tokenizer is in files of its own");
+  return state_->gguf->vocabulary();
 }
 
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "convert/library.h"
+#include "convert/described.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/checkpoint.h"
 #include "ttt/model/build.h"
@@ -12,13 +12,9 @@ namespace ttt::inline v2 {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-namespace {
+namespace detail {
 
-struct FoundFamily {
-  std::shared_ptr<const ModelLibrary> library;
-  const ModelLibrary::FamilyEntry* family = nullptr;
-  const ModelLibrary::Gguf* gguf = nullptr;  // for GGUF files
-};
+namespace {
 
 FoundFamily find_family(const Checkpoint& checkpoint, const std::vector<fs::path>& given) {
   const std::string architecture = checkpoint.architecture();
@@ -49,40 +45,16 @@ FoundFamily find_family(const Checkpoint& checkpoint, const std::vector<fs::path
                   std::string("see ttt models, or docs/add_a_model.md to add it"));
 }
 
-struct Described {
-  FoundFamily found;
-  ModelSpec spec;
-  WeightMap weights;
-  std::vector<Override> overrides;
-  std::vector<std::string> unread;
-};
+}  // namespace
 
-Described describe(const Checkpoint& checkpoint, const LoadOptions& options) {
-  Described d{.found = find_family(checkpoint, options.model_libraries),
-              .spec = {},
-              .weights = {},
-              .overrides = {},
-              .unread = {}};
-  std::vector<GgufKey> keys;
-  if (d.found.gguf != nullptr) {
-    for (const auto& [hf, gguf] : d.found.gguf->config) keys.push_back({hf, gguf});
-  }
-  Json config = Json::parse(checkpoint.config_json(keys), nullptr, false);
-  if (config.is_discarded()) throw Error("config is not JSON", checkpoint.path().string());
-  if (d.found.gguf != nullptr) config.update(d.found.gguf->constants);
-  if (!options.config.empty()) {
-    const Json over = Json::parse(options.config, nullptr, false);
-    if (!over.is_object())
-      throw Error("no JSON object", "LoadOptions::config", "give one of keys and values");
-    config.update(over);
-  }
-  const HfConfig record = checkpoint.config(keys);
-  const Json answer =
-      d.found.library->ask({{"request", "describe"},
-                            {"family", d.found.family->name},
-                            {"config", std::move(config)},
-                            {"source", record.source()},
-                            {"gguf", d.found.gguf != nullptr ? d.found.gguf->architecture : ""}});
+Described describe(const FoundFamily& found, Json config, const std::string& source,
+                   const std::string& gguf) {
+  Described d{.found = found, .config = std::move(config), .spec = {}, .weights = {}};
+  const Json answer = found.library->ask({{"request", "describe"},
+                                          {"family", found.family->name},
+                                          {"config", d.config},
+                                          {"source", source},
+                                          {"gguf", gguf}});
   try {
     d.spec = parse_spec(answer.at("spec").dump());
     d.weights = WeightMap::from_json(answer.at("weight_map").dump());
@@ -94,23 +66,44 @@ Described describe(const Checkpoint& checkpoint, const LoadOptions& options) {
     }
     // Metadata of GGUF files is not written by hand: what the family does not read there is no hint of a
     // wrong port.
-    if (d.found.gguf == nullptr) {
+    if (gguf.empty()) {
+      const HfConfig record = HfConfig::parse(d.config.dump(), source);
       record.merge_record(answer.at("record").dump());
       (void)record.architecture();
       d.unread = record.unread();
     }
   } catch (const Json::exception&) {
-    throw Error("answers in a form that this release does not know", d.found.library->path().string(),
+    throw Error("answers in a form that this release does not know", found.library->path().string(),
                 "update the core or rebuild the library");
   }
   validate(d.spec);
   return d;
 }
 
+Described describe(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const FoundFamily found = find_family(checkpoint, options.model_libraries);
+  std::vector<GgufKey> keys;
+  if (found.gguf != nullptr) {
+    for (const auto& [hf, gguf] : found.gguf->config) keys.push_back({hf, gguf});
+  }
+  Json config = Json::parse(checkpoint.config_json(keys), nullptr, false);
+  if (config.is_discarded()) throw Error("config is not JSON", checkpoint.path().string());
+  if (found.gguf != nullptr) config.update(found.gguf->constants);
+  if (!options.config.empty()) {
+    const Json over = Json::parse(options.config, nullptr, false);
+    if (!over.is_object())
+      throw Error("no JSON object", "LoadOptions::config", "give one of keys and values");
+    config.update(over);
+  }
+  return describe(found, std::move(config), checkpoint.config(keys).source(),
+                  found.gguf != nullptr ? found.gguf->architecture : "");
+}
+
 Target make_target(const Checkpoint& checkpoint, const Described& d, const LoadOptions& options) {
-  const std::string precision = !options.precision.empty() ? options.precision
-                                : checkpoint.quantised()   ? "bfp8_b"
-                                                           : "accuracy";
+  const std::string precision = !options.precision.empty()        ? options.precision
+                                : !checkpoint.precision().empty() ? checkpoint.precision()
+                                : checkpoint.quantised()          ? "bfp8_b"
+                                                                  : "accuracy";
   const std::string sku = !options.sku.empty() ? options.sku : options.backend == "ttnn" ? "n150" : "cpu";
   Target target = ttt::make_target(hw::find(sku), precision, options.mesh);
   target.rows.insert(target.rows.end(), d.overrides.begin(), d.overrides.end());
@@ -118,7 +111,11 @@ Target make_target(const Checkpoint& checkpoint, const Described& d, const LoadO
   return target;
 }
 
-LoadedModel load(const Checkpoint& checkpoint, const Described& d, const LoadOptions& options) {
+}  // namespace detail
+
+namespace {
+
+LoadedModel load(const Checkpoint& checkpoint, const detail::Described& d, const LoadOptions& options) {
   const std::vector<NamedShape> shapes = checkpoint.shapes();
   if (shapes.empty())
     throw Error("no weights", checkpoint.path().string(), "a config.json alone can only be inspected");
@@ -138,9 +135,7 @@ LoadedModel load(const Checkpoint& checkpoint, const Described& d, const LoadOpt
     WeightSourcePtr source = binding.source(slot.name, checkpoint);
     return source ? LazyWeight(std::move(source), slot.role, slot.name) : LazyWeight{};
   };
-  const bool modules = d.found.family != nullptr && d.found.family->modules;
-  const CustomModules custom = modules ? d.found.library->modules() : CustomModules{};
-  loaded.model = build(d.spec, provide, make_target(checkpoint, d, options), home, custom);
+  loaded.model = build(d.spec, provide, detail::make_target(checkpoint, d, options), home, d.found.modules());
   if (checkpoint.has_tokenizer()) loaded.tokenizer = checkpoint.tokenizer();
   if (const auto text = checkpoint.chat_template())
     loaded.chat_template.emplace(*text, checkpoint.special_tokens());
@@ -158,14 +153,13 @@ LoadedModel load(const Checkpoint& checkpoint, const Described& d, const LoadOpt
 
 LoadedModel load(const fs::path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  return load(checkpoint, describe(checkpoint, options), options);
+  return load(checkpoint, detail::describe(checkpoint, options), options);
 }
 
 LoadedModel load(const fs::path& path, const ModelSpec& spec, const WeightMap& weights,
                  const LoadOptions& options) {
   validate(spec);
-  return load(Checkpoint::open(path),
-              {.found = {}, .spec = spec, .weights = weights, .overrides = {}, .unread = {}}, options);
+  return load(Checkpoint::open(path), {.found = {}, .config = {}, .spec = spec, .weights = weights}, options);
 }
 
 std::vector<std::int32_t> end_ids(const LoadedModel& loaded) {
@@ -180,7 +174,7 @@ std::vector<std::int32_t> end_ids(const LoadedModel& loaded) {
 
 Description describe(const fs::path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  Described d = describe(checkpoint, options);
+  detail::Described d = detail::describe(checkpoint, options);
   return {.spec = std::move(d.spec),
           .architecture = checkpoint.architecture(),
           .family = d.found.family->name,

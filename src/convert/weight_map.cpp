@@ -122,6 +122,58 @@ bool glob(std::string_view pattern, std::string_view name) {
   }
 }
 
+bool fits(const RulePattern& pattern, const std::vector<std::int64_t>& numbers,
+          std::vector<std::int64_t>& values) {
+  values.assign(pattern.variables.size(), -1);
+  for (std::size_t i = 0; i < pattern.slots.size(); ++i) {
+    const std::int64_t slot = pattern.slots[i];
+    if (slot >= 0) {
+      if (numbers[i] != slot) return false;
+      continue;
+    }
+    std::int64_t& value = values[static_cast<std::size_t>(~slot)];
+    if (value >= 0 && value != numbers[i]) return false;
+    value = numbers[i];
+  }
+  return true;
+}
+
+std::string substitute(const RulePattern& pattern, const std::vector<std::int64_t>& values) {
+  std::string name;
+  name.reserve(pattern.key.size() + 8);
+  std::size_t n = 0;
+  for (char c : pattern.key) {
+    if (c != '#') {
+      name += c;
+      continue;
+    }
+    const std::int64_t slot = pattern.slots[n++];
+    const std::int64_t value = slot >= 0 ? slot : values[static_cast<std::size_t>(~slot)];
+    if (value >= 0) {
+      name += std::to_string(value);
+    } else {
+      name += pattern.variables[static_cast<std::size_t>(~slot)];
+    }
+  }
+  return name;
+}
+
+std::string_view without_suffix(std::string_view name) {
+  for (std::string_view suffix : {".weight", ".bias"}) {
+    if (name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
+  }
+  return name;
+}
+
+bool matches_tensor(std::string_view pattern, std::string_view name) {
+  const std::string_view stem = without_suffix(name);
+  return glob(pattern, name) || (stem.size() != name.size() && glob(pattern, stem));
+}
+
+bool matches_slot(std::string_view pattern, std::string_view slot) {
+  return glob(pattern, slot) && (!slot.ends_with(".bias") || pattern.ends_with("bias"));
+}
+
 }  // namespace detail
 
 namespace {

@@ -60,8 +60,21 @@ struct RulePattern {
 // `variables`: those that are known already (of the rule's left side); unknown ones are appended.
 RulePattern compile_rule(std::string_view pattern, std::vector<std::string> variables = {});
 
+// Whether a name of the pattern's key has these numbers; `values`: of the variables, -1 where one does not
+// occur.
+bool fits(const RulePattern&, const std::vector<std::int64_t>& numbers, std::vector<std::int64_t>& values);
+// The name with these values; a variable without one as it is spelled.
+std::string substitute(const RulePattern&, const std::vector<std::int64_t>& values);
+
 // '*' any text, {name} a number.
 bool glob(std::string_view pattern, std::string_view name);
+
+// Without ".weight" or ".bias".
+std::string_view without_suffix(std::string_view name);
+// As ignore() and transpose() match: the pattern may leave ".weight" and ".bias" out.
+bool matches_tensor(std::string_view pattern, std::string_view name);
+// As apply() matches: a pattern without ".bias" leaves biases alone.
+bool matches_slot(std::string_view pattern, std::string_view slot);
 
 }  // namespace detail
 

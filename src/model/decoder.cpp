@@ -284,7 +284,8 @@ class DecoderLM final : public CausalLM {
             const CustomModules& custom)
       : spec_(spec), target_(std::move(target)), device_(home.device ? home.device : default_device()) {
     home.device = device_;
-    home.bound = std::make_shared<std::vector<LazyWeight>>();
+    if (!home.bound) home.bound = std::make_shared<std::vector<LazyWeight>>();
+    const auto first_bound = static_cast<std::ptrdiff_t>(home.bound->size());
     target_.layers = static_cast<int>(spec_.layers.size());
     const Builder builder(spec_, provide, target_, home, custom);
     embed_ = std::make_unique<Embedding>(Embedding::from_config(
@@ -308,7 +309,7 @@ class DecoderLM final : public CausalLM {
                                                           .scale = spec_.logit_scale,
                                                           .softcap = spec_.logit_softcap},
                                                          target_, home));
-    weights_ = std::move(*home.bound);
+    weights_.assign(home.bound->begin() + first_bound, home.bound->end());
     limits_.vocab = spec_.vocab;
     limits_.max_positions = spec_.positions && spec_.positions->kind == PositionKind::learned
                                 ? spec_.positions->entries - spec_.positions->offset

@@ -76,13 +76,13 @@ class Cli : public testing::Test {
 TEST_F(Cli, HelpTeaches) {
   const Outcome top = ttt("--help");
   EXPECT_EQ(top.status, 0);
-  for (const char* command :
-       {"run", "serve", "eval", "bench", "inspect", "tokenize", "template", "models", "hw", "completion"}) {
+  for (const char* command : {"run", "serve", "eval", "bench", "inspect", "convert", "tokenize", "template",
+                              "models", "hw", "completion"}) {
     EXPECT_NE(top.out.find(command), std::string::npos) << command;
   }
   for (const char* command : {"run", "serve", "eval golden", "eval perplexity", "eval tokens", "bench",
                               "inspect spec", "inspect weights", "inspect plan", "inspect instances",
-                              "tokenize", "template", "models", "hw", "completion bash"}) {
+                              "convert", "tokenize", "template", "models", "hw", "completion bash"}) {
     const Outcome help = ttt(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0) << command;
     EXPECT_NE(help.out.find("Examples:"), std::string::npos) << command;
@@ -159,6 +159,44 @@ TEST_F(Cli, RunRepeatsASeed) {
              other = ttt(flags + "8").object();
   EXPECT_EQ(first.at("text"), again.at("text"));
   EXPECT_NE(first.at("text"), other.at("text"));
+}
+
+TEST_F(Cli, AConvertedFolderAnswersAsItsSource) {
+  const fs::path out = folder() / "converted";
+  const json object =
+      ttt(with_model("convert") + "--precision performance --json --out " + out.string()).object();
+  EXPECT_EQ(object.at("precision"), "performance");
+  EXPECT_EQ(object.at("architecture"), "LlamaForCausalLM");
+  EXPECT_GT(object.at("weights_mb"), 0);
+  const std::string flags = " --raw --prompt 'The other thing' --max-new-tokens 12 --json";
+  const json original = ttt(with_model("run") + "--precision performance" + flags).object();
+  const json converted = ttt("run --model " + out.string() + flags).object();
+  EXPECT_EQ(converted.at("text"), original.at("text"));
+  EXPECT_EQ(converted.at("precision"), "performance");
+  expect_error(ttt(with_model("convert") + "--out " + out.string()), "is there already");
+  fs::remove_all(out);
+}
+
+TEST_F(Cli, AConversionThatFailsLeavesNothing) {
+  const fs::path out = folder() / "fails";
+  const auto left = [&] {
+    return std::ranges::any_of(fs::directory_iterator(folder()), [](const fs::directory_entry& entry) {
+      return entry.path().filename().string().starts_with("fails");
+    });
+  };
+  expect_error(ttt(with_model("convert") + "--precision fp7 --out " + out.string()), "fp7");
+  expect_error(ttt(with_model("convert") + "--out /proc/nothing"), "can not be written");
+  EXPECT_FALSE(left());
+  // A limit of 8 blocks stands for a disk that fills up while it is written.
+  std::ofstream(folder() / "limited.sh") << "ulimit -f 8; exec \"$@\"";
+  const std::string command = "sh " + (folder() / "limited.sh").string() + " " +
+                              fs::path(TTT_BUILD_DIR).string() + "/bin/ttt " + with_model("convert") +
+                              "--out " + out.string() + " 2> " + (folder() / "limited").string();
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 1);
+  EXPECT_NE(read(folder() / "limited").find("is the disk full?"), std::string::npos)
+      << read(folder() / "limited");
+  EXPECT_FALSE(left());
 }
 
 TEST_F(Cli, TheTemplateChangesWhatTheModelSees) {

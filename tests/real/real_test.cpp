@@ -2,6 +2,7 @@
 // transformers 5.23 in float32 over the dequantised checkpoints and the text of the GPL 3, as Debian ships
 // it.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -9,6 +10,8 @@
 #include <iterator>
 
 #include "paths.h"
+#include "ttt/convert/checkpoint.h"
+#include "ttt/convert/convert.h"
 #include "ttt/runtime/chat.h"
 #include "ttt/testing/bench.h"
 #include "ttt/testing/evaluate.h"
@@ -76,6 +79,36 @@ TEST_F(SmolLM2, KnowsTheCapitalOfFrance) {
   EXPECT_EQ(answer.finish_reason, ttt::FinishReason::stop);
 }
 
+// Greedy tokens after `prompt` from a path, through a cache of converted weights or without one.
+std::vector<std::int32_t> continued(const fs::path& path, const std::string& prompt, const fs::path& cache) {
+  const ttt::LoadedModel loaded = ttt::load(path, {.cache = cache});
+  ttt::Generator generator(*loaded.model, &*loaded.tokenizer, {.max_batch = 1});
+  return generator.generate({.prompt = prompt, .sampling = {.max_new_tokens = 24}}).ids;
+}
+
+// The same from the GGUF file, from the folder that it was converted to, and from the cache of either.
+void expect_one_answer(const fs::path& gguf, const std::string& prompt) {
+  const fs::path folder = fs::path(testing::TempDir()) / ("converted-" + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  const ttt::ConvertResult converted = ttt::convert_checkpoint(gguf, folder / "model");
+  const std::vector<std::int32_t> expected = continued(gguf, prompt, {});
+  EXPECT_EQ(expected.size(), 24u);
+  EXPECT_EQ(converted.precision, "bfp8_b");
+  EXPECT_EQ(continued(folder / "model", prompt, {}), expected);
+  for (const fs::path& path : {gguf, folder / "model"}) {
+    for (const char* state : {"cold", "warm"})
+      EXPECT_EQ(continued(path, prompt, folder / "cache"), expected) << path << ", " << state << " cache";
+  }
+  const ttt::Tokenizer a = ttt::Checkpoint::open(gguf).tokenizer(),
+                       b = ttt::Checkpoint::open(folder / "model").tokenizer();
+  EXPECT_EQ(a.encode(gpl3() + prompt), b.encode(gpl3() + prompt));
+  EXPECT_EQ(a.end_ids(), b.end_ids());
+  EXPECT_EQ(a.bos_id(), b.bos_id());
+  fs::remove_all(folder);
+}
+
+TEST_F(SmolLM2, GgufFolderAndCacheAreOneModel) { expect_one_answer(path_, "The three laws of robotics are"); }
+
 TEST_F(SmolLM2, PerplexityIsTheReferences) {
   if (gpl3().empty()) GTEST_SKIP() << "no text";
   EXPECT_NEAR(perplexity("f32") / 18.833, 1, 0.005);
@@ -133,6 +166,8 @@ TEST_F(SmolLM2, MemoryIsTheWeightsAndTheCache) {
                         static_cast<double>(generator.stats().kv_bytes);
   EXPECT_LE(static_cast<double>(memory.bytes() - before), needed);
 }
+
+TEST_F(Gemma3, GgufFolderAndCacheAreOneModel) { expect_one_answer(path_, "The three laws of robotics are"); }
 
 TEST_F(Gemma3, PerplexityIsTheReferences) {
   if (gpl3().empty()) GTEST_SKIP() << "no text";

@@ -22,6 +22,15 @@ struct NamedShape {
   std::vector<std::int64_t> shape{};  // outermost first
 };
 
+// What the network takes of one tensor.
+struct TensorUse {
+  std::vector<std::string> slots{};  // that are made of it or of a part; none: it is ignored
+  bool changed = false;              // values are transformed on the way (something is added, a function)
+  // The axis along which the outputs of a linear weight run, -2 or -1, if all cuts are at multiples of 16
+  // outputs: then the blocks of a block format stay whole. Else 0.
+  int output_axis = 0;
+};
+
 // Immutable; copies share.
 class Binding {
  public:
@@ -33,6 +42,7 @@ class Binding {
   std::string describe(std::string_view slot) const;
   std::vector<std::string> slots() const;    // in the order they were given
   std::vector<std::string> ignored() const;  // checkpoint tensors that no slot uses
+  std::vector<TensorUse> uses() const;       // of all tensors, in the order they were given
   // {"weights": [{"slot", "shape", "role", "from"}], "ignored": [...]}
   std::string to_json(int indent = 2) const;
 

@@ -29,7 +29,7 @@ struct CheckpointTensor {
   std::vector<std::int64_t> shape{};  // outermost first, as Hugging Face has it (GGUF counts the other way)
   StorageType type = StorageType::f32;
   std::string scheme{};  // "" as stored; else how it is dequantised on load: "fp8 128x128", "mxfp4", "gptq 4
-                         // bits", "awq 4 bits"
+                         // bits", "awq 4 bits", "bfp8_b"
   std::uint32_t file = 0;               // index into Checkpoint::files()
   std::uint64_t offset = 0, bytes = 0;  // of the stored values in that file
 };
@@ -62,8 +62,9 @@ class Checkpoint {
   WeightSourcePtr source(std::string_view name) const;
   // The same with the last two axes exchanged, without a copy where the values are stored so already.
   WeightSourcePtr transposed_source(std::string_view name) const;
-  bool quantised() const;             // most of the weights are stored in fewer than 16 bits per value
-  std::uint64_t fingerprint() const;  // of all files: headers, sizes, times
+  const std::string& precision() const;  // that convert_checkpoint() wrote the weights in, else ""
+  bool quantised() const;                // most of the weights are stored in fewer than 16 bits per value
+  std::uint64_t fingerprint() const;     // of all files: headers, sizes, times
 
   // The config as Hugging Face spells it. Of a GGUF file it is made from the metadata: `keys` go over
   // default_gguf_keys(). Each call gives a fresh record of what was read. Error when a folder has no
@@ -76,6 +77,7 @@ class Checkpoint {
 
   bool has_tokenizer() const;
   Tokenizer tokenizer() const;                       // Error when there is none
+  Vocabulary vocabulary() const;                     // of a GGUF file; Error for other formats
   std::optional<std::string> chat_template() const;  // its text; of several, the one named "default"
   SpecialTokens special_tokens() const;              // as templates read them
   GenerationDefaults generation() const;
