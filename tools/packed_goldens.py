@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes tests/convert/data/{fp8,mxfp4,gptq,gptq3,awq}/: small checkpoints of packed weights, each with expected.safetensors, the numbers that
-they stand for. FP8 and MXFP4 by transformers' own code; GPTQ and AWQ packed here from known integers, as their formats define it.
-Needs: pip install torch transformers safetensors
+"""Writes tests/convert/data/{fp8,mxfp4,gptq,gptq3,awq,compressed}/: small checkpoints of packed weights, each with expected.safetensors, the numbers that
+they stand for. FP8 and MXFP4 by transformers' own code, compressed-tensors by its package; GPTQ and AWQ packed here from known integers, as
+their formats define it. Needs: pip install torch transformers safetensors compressed-tensors
 """
 
 import json
@@ -100,6 +100,50 @@ def awq(rng):
           {"quant_method": "awq", "bits": 4, "group_size": inputs // groups})  # fmt: skip
 
 
+def compressed(rng):
+    """Each format of compressed-tensors, packed and unpacked by the package itself."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    tensors, expected = {}, {}
+
+    def add(name, kind, shape, arguments, scale, **more):
+        scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**arguments))
+        compressor = BaseCompressor.get_value_from_registry(kind)
+        state = {"weight": torch.randn(*shape, generator=rng), "weight_scale": scale, **more}
+        packed = compressor.compress(state, scheme)
+        if packed.get("weight_packed", torch.empty(0)).dtype == torch.uint8:  # the package rounds these to bfloat16
+            numbers = unpack_fp4_from_uint8(packed["weight_packed"], *shape).float()
+            numbers = dequantize(numbers, scale, args=scheme.weights, global_scale=more.get("weight_global_scale"), dtype=torch.float32)
+        else:
+            numbers = compressor.decompress(packed, scheme)["weight"]
+        tensors.update({f"{name}.{key}": value.detach() for key, value in packed.items()})
+        expected[f"{name}.weight"] = numbers.float()
+
+    def scale(*shape):
+        return torch.rand(*shape, generator=rng) * 0.2 + 0.1
+
+    def zeros(low, high, *shape):
+        return torch.randint(low, high, shape, generator=rng, dtype=torch.int8)
+
+    integers = {"type": "int", "symmetric": True}
+    add("w4", "pack-quantized", (6, 64), {**integers, "num_bits": 4, "strategy": "group", "group_size": 32}, scale(6, 2))
+    add("w4_zero", "pack-quantized", (10, 64), {**integers, "num_bits": 4, "strategy": "group", "group_size": 16, "symmetric": False}, scale(10, 4),
+        weight_zero_point=zeros(-8, 8, 10, 4))
+    add("w8", "pack-quantized", (5, 30), {**integers, "num_bits": 8, "strategy": "channel"}, scale(5, 1) / 20)
+    add("int8", "int-quantized", (6, 32), {**integers, "num_bits": 8, "strategy": "channel"}, scale(6, 1) / 20)
+    add("int8_zero", "int-quantized", (6, 32), {**integers, "num_bits": 8, "strategy": "channel", "symmetric": False}, scale(6, 1) / 20,
+        weight_zero_point=zeros(-100, 100, 6, 1))
+    add("float8", "float-quantized", (6, 32), {"type": "float", "num_bits": 8, "strategy": "channel", "symmetric": True}, scale(6, 1) / 20)
+    add("nvfp4", "nvfp4-pack-quantized", (6, 64), {"type": "float", "num_bits": 4, "strategy": "tensor_group", "group_size": 16, "symmetric": True},
+        (scale(6, 4) * 40).to(torch.float8_e4m3fn).float(), weight_global_scale=torch.tensor([37.0]))
+    add("mxfp4", "mxfp4-pack-quantized", (6, 64), {"type": "float", "num_bits": 4, "strategy": "group", "group_size": 32, "symmetric": True},
+        torch.exp2(torch.randint(-6, 2, (6, 2), generator=rng).float()))
+    write("compressed", tensors, expected, {"quant_method": "compressed-tensors", "format": "mixed-precision"})
+
+
 def main():
     rng = torch.Generator().manual_seed(1)
     fp8(rng)
@@ -107,6 +151,7 @@ def main():
     gptq(rng, "gptq", 4, True)
     gptq(rng, "gptq3", 3, False)
     awq(rng)
+    compressed(rng)
 
 
 if __name__ == "__main__":

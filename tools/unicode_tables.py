@@ -49,18 +49,27 @@ def lower():
     return [(first, last, stride or 1, delta) for first, last, stride, delta in runs]
 
 
-def punctuation():
-    """What the package's Punctuation and BERT rules split off; older than its categories."""
+def runs_of(holds):
     runs = []
-    rule = pre_tokenizers.Punctuation("isolated")
     for c in range(0x110000):
-        if 0xD800 <= c < 0xE000 or len(rule.pre_tokenize_str("a" + chr(c) + "a")) == 1:
+        if 0xD800 <= c < 0xE000 or not holds(chr(c)):
             continue
         if runs and runs[-1][1] == c - 1:
             runs[-1][1] = c
         else:
             runs.append([c, c])
     return runs
+
+
+# What the package's rules split off or remove; these are older than its categories.
+PUNCTUATION = pre_tokenizers.Punctuation("isolated")
+ACCENTS = normalizers.StripAccents()
+BERT_ACCENTS = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
+RULES = {
+    "punctuation": ("that the punctuation rules split off", lambda c: len(PUNCTUATION.pre_tokenize_str("a" + c + "a")) > 1),
+    "accent": ("that StripAccents removes", lambda c: ACCENTS.normalize_str("a" + c) == "a"),
+    "bert_accent": ("that BERT's rule removes", lambda c: BERT_ACCENTS.normalize_str("a" + c) == "a"),
+}
 
 
 def rows(items, per_line):
@@ -85,10 +94,11 @@ def main():
     out.write("const LowerRun lower_runs[] = {\n")
     out.write("\n".join(rows([f"{{0x{a:x}, 0x{b:x}, {s}, {d}}}" for a, b, s, d in lower()], 5)))
     out.write("\n};\nconst std::size_t lower_run_count = std::size(lower_runs);\n\n")
-    out.write("// First, last code point that the punctuation rules split off.\n")
-    out.write("const PunctuationRun punctuation_runs[] = {\n")
-    out.write("\n".join(rows([f"{{0x{a:x}, 0x{b:x}}}" for a, b in punctuation()], 8)))
-    out.write("\n};\nconst std::size_t punctuation_run_count = std::size(punctuation_runs);\n\n")
+    for name, (what, holds) in RULES.items():
+        out.write(f"// First, last code point {what}.\n")
+        out.write(f"const CodePointRun {name}_runs[] = {{\n")
+        out.write("\n".join(rows([f"{{0x{a:x}, 0x{b:x}}}" for a, b in runs_of(holds)], 8)))
+        out.write(f"\n}};\nconst std::size_t {name}_run_count = std::size({name}_runs);\n\n")
     out.write("}  // namespace ttt::inline v2::text\n// clang-format on\n")
 
 

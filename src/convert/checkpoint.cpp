@@ -304,15 +304,16 @@ void Checkpoint::State::finish() {
   if (format == CheckpointFormat::safetensors && virtuals.empty()) {
     Json config;
     bool wanted = false;
-    const detail::RawTensor* foreign = nullptr;  // packed in a way that nobody here reads
+    const auto looks_packed = [](const detail::RawTensor& t) {
+      const std::string& n = t.info.name;
+      const bool small = t.info.type == StorageType::u8 || t.info.type == StorageType::i8;
+      return n.ends_with(".weight_packed") || (small && n.ends_with(".weight"));
+    };
     for (const detail::RawTensor& t : raw) {
       const std::string& n = t.info.name;
       wanted |= t.info.type == StorageType::f8_e4m3 || t.info.type == StorageType::f8_e5m2 ||
-                n.ends_with(".qweight") || n.ends_with("_blocks");
-      const bool small = t.info.type == StorageType::u8 || t.info.type == StorageType::i8;
-      if (n.ends_with(".weight_packed") || (small && n.ends_with(".weight"))) foreign = &t;
+                n.ends_with(".qweight") || n.ends_with("_blocks") || looks_packed(t);
     }
-    wanted |= foreign != nullptr;
     if (wanted && is_file(beside("config.json"))) {
       Json whole = read_json(beside("config.json"));
       for (const char* key : {"quantization_config", "compression_config"}) {
@@ -322,12 +323,6 @@ void Checkpoint::State::finish() {
           whole["text_config"].is_object() && whole["text_config"].contains("quantization_config"))
         config = whole["text_config"]["quantization_config"];
     }
-    if (foreign != nullptr && config.is_object() && config.contains("quant_method")) {
-      throw Error("weights packed as " + printable(detail::dump_json(config["quant_method"])),
-                  printable(foreign->info.name, 200) + " in " + shown(path),
-                  "fp8, mxfp4, gptq and awq are read; take the checkpoint they were made of, or save the "
-                  "dequantised model");
-    }
     if (wanted) {
       const detail::FindRaw find_raw = [this](std::string_view n) -> const detail::RawTensor* {
         const auto it = raw_index.find(n);
@@ -335,6 +330,13 @@ void Checkpoint::State::finish() {
       };
       for (const detail::RawTensor& t : raw) {
         std::optional<detail::VirtualTensor> joined = detail::assemble(t, find_raw, config);
+        if (!joined && looks_packed(t) && config.is_object() && config.contains("quant_method")) {
+          throw Error(
+              "weights packed as " + printable(detail::dump_json(config["quant_method"])),
+              printable(t.info.name, 200) + " in " + shown(path),
+              "fp8, mxfp4, gptq, awq and compressed-tensors are read; take the checkpoint they were made "
+              "of, or save the dequantised model");
+        }
         if (!joined) continue;
         hidden.insert(joined->parts.begin(), joined->parts.end());
         shown_as.emplace(t.info.name, joined->info.name);

@@ -71,13 +71,17 @@ CheckpointTensor virtual_info(const RawTensor& part, std::string name, Shape64 s
   return info;
 }
 
-// --- 8-bit floats with scales ---
-// Per axis a scale covers all, one, or a block of the weight's values.
-std::optional<VirtualTensor> fp8(const RawTensor& weight, const FindRaw& find, const Json& config) {
+// --- 8-bit numbers with scales ---
+// Per axis a scale covers all, one, or a block of the weight's values. Integers may have zero points of the
+// scales' shape.
+std::optional<VirtualTensor> scaled_bytes(const RawTensor& weight, const FindRaw& find, const Json& config) {
   const std::string& name = weight.info.name;
   const RawTensor* scale = find(name + "_scale_inv");
   if (scale == nullptr) scale = find(name + "_scale");
   if (scale == nullptr) return std::nullopt;
+  const bool integers = weight.info.type == StorageType::i8;
+  const RawTensor* zero = integers ? find(name + "_zero_point") : nullptr;
+  if (zero != nullptr && zero->info.shape != scale->info.shape) mismatch(*zero, *scale);
   const Shape64& shape = weight.info.shape;
   if (shape.size() < 2) return std::nullopt;
 
@@ -103,15 +107,17 @@ std::optional<VirtualTensor> fp8(const RawTensor& weight, const FindRaw& find, c
     } else if (scales[axis] == shape[axis]) {
       covers[axis] = 1;
     } else {
-      const std::int64_t width = axis + 2 >= shape.size() ? block[axis + 2 - shape.size()] : 1;
+      std::int64_t width = axis + 2 >= shape.size() ? block[axis + 2 - shape.size()] : 1;
+      if (integers && scales[axis] > 0 && shape[axis] % scales[axis] == 0) width = shape[axis] / scales[axis];
       if ((shape[axis] + width - 1) / width != scales[axis]) mismatch(weight, *scale);
       covers[axis] = width;
     }
   }
 
   const std::int64_t cols = shape.back(), rows = elements(shape) / std::max<std::int64_t>(cols, 1);
-  const auto fill = [weight, scales, covers, shape, values = floats(*scale), cols](
-                        std::int64_t begin, std::int64_t count, float* out) {
+  const auto fill = [weight, scales, covers, shape, values = floats(*scale),
+                     zeros = zero != nullptr ? floats(*zero) : std::vector<float>(),
+                     cols](std::int64_t begin, std::int64_t count, float* out) {
     for (std::int64_t r = begin; r < begin + count; ++r, out += cols) {
       to_float(weight.info.type, weight.values.bytes.data() + r * cols, static_cast<std::size_t>(cols), out);
       std::int64_t index = 0, stride = scales.back(), rest = r;
@@ -120,23 +126,29 @@ std::optional<VirtualTensor> fp8(const RawTensor& weight, const FindRaw& find, c
         stride *= scales[axis];
         rest /= shape[axis];
       }
-      for (std::int64_t c = 0; c < cols; ++c)
-        out[c] *= values[static_cast<std::size_t>(index + c / covers.back())];
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const auto at = static_cast<std::size_t>(index + c / covers.back());
+        out[c] = (zeros.empty() ? out[c] : out[c] - zeros[at]) * values[at];
+      }
     }
   };
+  const std::string kind = integers ? "int8" : "fp8";
   const std::string scheme =
       scale->info.shape.empty() || elements(scale->info.shape) == 1
-          ? "fp8"
-          : "fp8 " + std::to_string(covers[shape.size() - 2]) + "x" + std::to_string(covers.back());
+          ? kind
+          : kind + " " + std::to_string(covers[shape.size() - 2]) + "x" + std::to_string(covers.back());
   VirtualTensor out;
   out.info = virtual_info(weight, name, shape, scheme);
   out.parts = {name, scale->info.name};
-  out.source = [=, print = fingerprint("fp8", {&weight, scale}, block[0] << 32 | block[1])] {
+  if (zero != nullptr) out.parts.push_back(zero->info.name);
+  out.source = [=, print = fingerprint(kind, {&weight, scale, zero}, block[0] << 32 | block[1])] {
     return computed_source(
         {.rows = rows, .cols = cols, .fingerprint = print, .name = weight.values.name, .fill = fill});
   };
   return out;
 }
+
+constexpr float fp4_values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
 // --- MXFP4 as transformers keeps it: X_blocks U8 [..., out, in / 32, 16], X_scales U8 [..., out, in / 32]
 // --- Two values per byte, the low nibble first. The tensor X itself is [..., in, out].
@@ -151,16 +163,14 @@ std::optional<VirtualTensor> mxfp4(const RawTensor& blocks, const FindRaw& find)
   const std::int64_t out = shape[shape.size() - 3], in = shape[shape.size() - 2] * 32;
   const std::int64_t experts = elements(shape) / 16 / std::max<std::int64_t>(out * (in / 32), 1);
   const auto fill = [blocks, scales, in](std::int64_t begin, std::int64_t count, float* y) {
-    static constexpr float values[16] = {0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
-                                         -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
     const auto* packed = reinterpret_cast<const std::uint8_t*>(blocks.values.bytes.data()) + begin * in / 2;
     const auto* exponent =
         reinterpret_cast<const std::uint8_t*>(scales.values.bytes.data()) + begin * (in / 32);
     for (std::int64_t block = 0; block < count * (in / 32); ++block) {
       const float scale = std::ldexp(1.0f, static_cast<int>(*exponent++) - 127);
       for (int i = 0; i < 16; ++i, ++packed) {
-        *y++ = values[*packed & 15] * scale;
-        *y++ = values[*packed >> 4] * scale;
+        *y++ = fp4_values[*packed & 15] * scale;
+        *y++ = fp4_values[*packed >> 4] * scale;
       }
     }
   };
@@ -310,12 +320,147 @@ std::optional<VirtualTensor> awq(const RawTensor& q, const FindRaw& find, const 
   return tensor;
 }
 
+// --- compressed-tensors, floats of 4 bits: X.weight_packed U8 [out, in / 2], the low nibble first;
+// X.weight_scale [out, groups], 8-bit floats that X.weight_global_scale [1] divides, or exponents (U8)
+std::optional<VirtualTensor> packed_floats(const RawTensor& packed, const FindRaw& find) {
+  const std::string name = stem(packed.info.name, "_packed");
+  const RawTensor& scales = need(find, name + "_scale", packed);
+  const RawTensor* global = find(name + "_global_scale");
+  if (packed.info.shape.size() != 2 || scales.info.shape.size() != 2 || scales.info.shape[1] < 1 ||
+      scales.info.shape[0] != packed.info.shape[0] || packed.info.shape[1] * 2 % scales.info.shape[1] != 0)
+    mismatch(packed, scales);
+  if (global != nullptr && elements(global->info.shape) != 1) mismatch(packed, *global);
+  const std::int64_t out = packed.info.shape[0], in = packed.info.shape[1] * 2, groups = scales.info.shape[1],
+                     group = in / groups;
+  std::vector<float> factors;
+  if (scales.info.type == StorageType::u8) {
+    for (const std::byte exponent : scales.values.bytes)
+      factors.push_back(std::ldexp(1.0f, static_cast<int>(exponent) - 127));
+  } else {
+    factors = floats(scales);
+    if (global != nullptr) {
+      const float divisor = floats(*global)[0];
+      for (float& factor : factors) factor /= divisor;
+    }
+  }
+  const auto fill = [packed, factors = std::move(factors), in, group](std::int64_t begin, std::int64_t count,
+                                                                      float* y) {
+    const std::byte* bytes = packed.values.bytes.data() + begin * in / 2;
+    for (std::int64_t k = 0; k < count * in; ++k) {
+      const auto pair = static_cast<unsigned>(bytes[k / 2]);
+      *y++ = fp4_values[k % 2 == 0 ? pair & 15u : pair >> 4] *
+             factors[static_cast<std::size_t>((begin * in + k) / group)];
+    }
+  };
+  VirtualTensor tensor;
+  tensor.info =
+      virtual_info(packed, name, {out, in}, scales.info.type == StorageType::u8 ? "mxfp4" : "nvfp4");
+  tensor.parts = {packed.info.name, scales.info.name};
+  if (global != nullptr) tensor.parts.push_back(global->info.name);
+  tensor.source = [=, print = fingerprint("packed floats", {&packed, &scales, global})] {
+    return computed_source(
+        {.rows = out, .cols = in, .fingerprint = print, .name = packed.values.name, .fill = fill});
+  };
+  return tensor;
+}
+
+// --- compressed-tensors, integers: X.weight_packed I32 [out, words], X.weight_scale [out or 1, groups],
+// X.weight_shape I64 [2]; X.weight_zero_point I32 [words, groups] or I8, X.weight_g_idx I32 [in] or absent
+// --- weight[o][i] = scale[o][g] (q[o][i] - zero[o][g]). 32 / bits numbers in a word from the lowest bit,
+// 2^(bits - 1) added to each.
+std::optional<VirtualTensor> packed_integers(const RawTensor& packed, const FindRaw& find) {
+  const std::string name = stem(packed.info.name, "_packed");
+  const RawTensor &scales = need(find, name + "_scale", packed), &shape = need(find, name + "_shape", packed);
+  const RawTensor *zeros = find(name + "_zero_point"), *order = find(name + "_g_idx");
+  const Shape64& words = packed.info.shape;
+  if (words.size() != 2 || elements(shape.info.shape) != 2 ||
+      (shape.info.type != StorageType::i64 && shape.info.type != StorageType::i32))
+    mismatch(packed, shape);
+  const std::vector<float> extents = floats(shape);
+  const auto out = static_cast<std::int64_t>(extents[0]), in = static_cast<std::int64_t>(extents[1]);
+  int bits = 0;
+  for (const int candidate : {2, 4, 8}) {  // the largest that fits: the widths differ but for a few columns
+    const std::int64_t per_word = 32 / candidate;
+    if (in > 0 && (in + per_word - 1) / per_word == words[1]) bits = candidate;
+  }
+  if (out != words[0]) mismatch(packed, shape);
+  if (bits == 0)
+    throw Error("packed integers of another width than 2, 4 or 8 bits", printable(packed.info.name, 200),
+                "save the dequantised model");
+  const std::int64_t per_word = 32 / bits;
+  Shape64 grid = scales.info.shape;
+  while (grid.size() < 2) grid.push_back(1);
+  if (grid.size() != 2 || (grid[0] != out && grid[0] != 1) || grid[1] < 1 || grid[1] > in)
+    mismatch(packed, scales);
+  const std::int64_t groups = grid[1], group_size = (in + groups - 1) / groups;
+
+  std::vector<std::int32_t> group(static_cast<std::size_t>(in));
+  for (std::int64_t i = 0; i < in; ++i)
+    group[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i / group_size);
+  if (order != nullptr) {
+    if (order->info.type != StorageType::i32 || order->info.shape != Shape64{in}) mismatch(packed, *order);
+    for (std::int64_t i = 0; i < in; ++i) {
+      const auto g = static_cast<std::int32_t>(word(*order, i));
+      if (g >= groups) mismatch(packed, *order);
+      if (g >= 0) group[static_cast<std::size_t>(i)] = g;  // -1: no order was chosen
+    }
+  }
+  const std::int32_t offset = 1 << (bits - 1);
+  const std::uint32_t mask = (1u << bits) - 1;
+  const auto number = [=](const RawTensor& t, std::int64_t at, std::int64_t place) {
+    return static_cast<std::int32_t>(word(t, at) >> (place * bits) & mask) - offset;
+  };
+  std::vector<float> zero(static_cast<std::size_t>(grid[0] * groups));
+  if (zeros != nullptr) {
+    const bool plain = zeros->info.type != StorageType::i32;
+    if (plain ? zeros->info.shape != scales.info.shape
+              : zeros->info.shape != Shape64{(grid[0] + per_word - 1) / per_word, groups})
+      mismatch(*zeros, scales);
+    if (plain) {
+      zero = floats(*zeros);
+    } else {
+      for (std::int64_t o = 0; o < grid[0]; ++o) {
+        for (std::int64_t g = 0; g < groups; ++g)
+          zero[static_cast<std::size_t>(o * groups + g)] =
+              static_cast<float>(number(*zeros, o / per_word * groups + g, o % per_word));
+      }
+    }
+  }
+  const auto fill = [=, factors = floats(scales), width = words[1], scale_rows = grid[0]](
+                        std::int64_t begin, std::int64_t count, float* y) {
+    for (std::int64_t o = begin; o < begin + count; ++o) {
+      const auto row = static_cast<std::size_t>(scale_rows == 1 ? 0 : o * groups);
+      for (std::int64_t i = 0; i < in; ++i) {
+        const std::size_t at = row + static_cast<std::size_t>(group[static_cast<std::size_t>(i)]);
+        *y++ = factors[at] *
+               (static_cast<float>(number(packed, o * width + i / per_word, i % per_word)) - zero[at]);
+      }
+    }
+  };
+  VirtualTensor tensor;
+  tensor.info = virtual_info(packed, name, {out, in}, "packed " + std::to_string(bits) + " bits");
+  tensor.parts = {packed.info.name, scales.info.name, shape.info.name};
+  for (const RawTensor* part : {zeros, order}) {
+    if (part != nullptr) tensor.parts.push_back(part->info.name);
+  }
+  tensor.source = [=, print = fingerprint("packed integers", {&packed, &scales, zeros, order}, bits)] {
+    return computed_source(
+        {.rows = out, .cols = in, .fingerprint = print, .name = packed.values.name, .fill = fill});
+  };
+  return tensor;
+}
+
 }  // namespace
 
 std::optional<VirtualTensor> assemble(const RawTensor& part, const FindRaw& find, const Json& config) {
   const std::string& name = part.info.name;
-  if (part.info.type == StorageType::f8_e4m3 || part.info.type == StorageType::f8_e5m2)
-    return fp8(part, find, config);
+  if (part.info.type == StorageType::f8_e4m3 || part.info.type == StorageType::f8_e5m2 ||
+      (part.info.type == StorageType::i8 && name.ends_with(".weight")))
+    return scaled_bytes(part, find, config);
+  if (name.ends_with(".weight_packed")) {
+    if (part.info.type == StorageType::i32) return packed_integers(part, find);
+    if (part.info.type == StorageType::u8) return packed_floats(part, find);
+  }
   if (name.ends_with("_blocks") && find(stem(name, "_blocks") + "_scales") != nullptr)
     return mxfp4(part, find);
   if (name.ends_with(".qweight")) {
@@ -328,8 +473,8 @@ std::optional<VirtualTensor> assemble(const RawTensor& part, const FindRaw& find
 }
 
 bool is_runtime_scale(std::string_view name) {
-  for (std::string_view suffix :
-       {".input_scale", ".activation_scale", ".k_scale", ".v_scale", ".q_scale", ".output_scale"}) {
+  for (std::string_view suffix : {".input_scale", ".input_zero_point", ".input_global_scale",
+                                  ".activation_scale", ".k_scale", ".v_scale", ".q_scale", ".output_scale"}) {
     if (name.ends_with(suffix)) return true;
   }
   return false;

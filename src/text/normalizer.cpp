@@ -27,8 +27,6 @@ void rewrite(std::string& text, const Rule& rule) {
   text = std::move(out);
 }
 
-bool is_mark(char32_t c) { return char_class(c) & class_mark; }
-
 class UnicodeForm final : public Normalizer {
  public:
   explicit UnicodeForm(NormalForm form) : form_(form) {}
@@ -74,7 +72,7 @@ class StripAccents final : public Normalizer {
   void apply(std::string& text) const override {
     if (is_ascii(text)) return;
     rewrite(text, [](char32_t c, std::string& out) {
-      if (!is_mark(c)) utf8::append(out, c);
+      if (!is_accent(c)) utf8::append(out, c);
     });
   }
 };
@@ -162,7 +160,7 @@ class Bert final : public Normalizer {
     if (options_.strip_accents && !is_ascii(text)) {
       text = normalize(text, NormalForm::nfd);
       rewrite(text, [](char32_t c, std::string& out) {
-        if (category(c) != Category::Mn) utf8::append(out, c);
+        if (!is_bert_accent(c)) utf8::append(out, c);
       });
     }
     if (options_.lowercase) rewrite(text, [](char32_t c, std::string& out) { append_lower(out, c); });

@@ -68,18 +68,15 @@ bool is_word(char32_t c) {
          (c >= 0x1F170 && c <= 0x1F189);
 }
 
-bool is_punctuation(char32_t c) {
-  std::size_t low = 0, high = punctuation_run_count;
-  while (low < high) {
-    const std::size_t middle = (low + high) / 2;
-    if (punctuation_runs[middle].last < c) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low < punctuation_run_count && punctuation_runs[low].first <= c;
+static bool is_in(const CodePointRun* runs, std::size_t count, char32_t c) {
+  const CodePointRun* run =
+      std::partition_point(runs, runs + count, [&](const CodePointRun& r) { return r.last < c; });
+  return run != runs + count && run->first <= c;
 }
+
+bool is_punctuation(char32_t c) { return is_in(punctuation_runs, punctuation_run_count, c); }
+bool is_accent(char32_t c) { return is_in(accent_runs, accent_run_count, c); }
+bool is_bert_accent(char32_t c) { return is_in(bert_accent_runs, bert_accent_run_count, c); }
 
 bool is_han(char32_t c) {
   return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <numeric>
 
 #include "convert/files.h"
@@ -382,17 +382,19 @@ TEST(Bind, FortySixThousandTensorsInNoTime) {
     }
   }
   WeightMap map = hf_decoder_names().append(hf_moe_names());
-  const auto begin = std::chrono::steady_clock::now();
+  // Of the processor: a busy machine does not count.
+  const auto now = [] { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; };
+  const double begin = now();
   const Binding binding = bind_weights(map, tensors, slots);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds = now() - begin;
   EXPECT_TRUE(binding.has("layers.60.ffn.experts.down"));
-  EXPECT_LT(seconds, 5.0);  // far above what it takes, so that a sanitizer or a busy machine passes
+  EXPECT_LT(seconds, 5.0);  // far above what it takes, so that a sanitizer passes
   RecordProperty("seconds", std::to_string(seconds));
   std::cout << tensors.size() << " tensors bound in " << seconds << " s\n";
   // An error over as many names is found as quickly.
-  const auto again = std::chrono::steady_clock::now();
+  const double again = now();
   EXPECT_NE(failure(hf_decoder_names(), tensors, slots).find("46848 unknown"), std::string::npos);
-  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - again).count(), 5.0);
+  EXPECT_LT(now() - again, 5.0);
 }
 
 }  // namespace

@@ -326,7 +326,8 @@ TEST_P(Packed, EqualsTheReference) {
     }
   }
 }
-INSTANTIATE_TEST_SUITE_P(Schemes, Packed, ::testing::Values("fp8", "mxfp4", "gptq", "gptq3", "awq"),
+INSTANTIATE_TEST_SUITE_P(Schemes, Packed,
+                         ::testing::Values("fp8", "mxfp4", "gptq", "gptq3", "awq", "compressed"),
                          [](const auto& scheme) { return std::string(scheme.param); });
 
 TEST(Checkpoint, PackedPartsThatDoNotBelongTogether) {
