@@ -59,7 +59,7 @@ void ModelFlags::add_to(CLI::App* app, Model which) {
       ->group("Model");
   app->add_option("--precision", options.precision,
                   "Number format or recipe: " + joined(ttt::precision_names(), ", ") +
-                      "; default: accuracy, or bfp8_b for a quantised GGUF file")
+                      "; default: what ttt convert wrote, bfp8_b for a quantised checkpoint, else accuracy")
       ->type_name("NAME")
       ->group("Model");
   app->add_option("--overrides", options.overrides,

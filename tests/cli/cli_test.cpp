@@ -189,9 +189,9 @@ TEST_F(Cli, AConversionThatFailsLeavesNothing) {
   EXPECT_FALSE(left());
   // A limit of 8 blocks stands for a disk that fills up while it is written.
   std::ofstream(folder() / "limited.sh") << "ulimit -f 8; exec \"$@\"";
-  const std::string command = "sh " + (folder() / "limited.sh").string() + " " +
-                              fs::path(TTT_BUILD_DIR).string() + "/bin/ttt " + with_model("convert") +
-                              "--out " + out.string() + " 2> " + (folder() / "limited").string();
+  const std::string command = "sh " + (folder() / "limited.sh").string() + " " + ttt::test::build_dir() +
+                              "/bin/ttt " + with_model("convert") + "--out " + out.string() + " 2> " +
+                              (folder() / "limited").string();
   const int status = std::system(command.c_str());
   EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 1);
   EXPECT_NE(read(folder() / "limited").find("is the disk full?"), std::string::npos)

@@ -11,6 +11,7 @@
 #include "convert/described.h"
 #include "convert/files.h"
 #include "convert/hf_layout.h"
+#include "paths.h"
 #include "testing/driver.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/safetensors.h"
@@ -23,7 +24,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using ttt::test::TemporaryFolder;
 
-const fs::path fixture_folder = fs::path(TTT_SOURCE_DIR) / "tests/golden/fixtures";
+const fs::path fixture_folder = fs::path(ttt::test::source_dir()) / "tests/golden/fixtures";
 
 std::vector<fs::path> fixtures() {
   std::vector<fs::path> paths;
