@@ -64,9 +64,9 @@ Mlp Mlp::from_config(const MlpConfig& config, const Target& target, const Home& 
 }
 
 Tensor Mlp::forward(const Tensor& x, Mode mode) const {
-  Tensor hidden = up_.forward(x, mode);
-  tap(hidden, plan_.name, "up");
+  Tensor hidden = up_.forward(x, mode);  // without a gate the activation is done already
   if (gate_) {
+    tap(hidden, plan_.name, "up");
     Tensor gate = gate_->forward(x, mode);
     tap(gate, plan_.name, "gate");
     hidden = gated_product(std::move(gate), std::move(hidden), plan_.act, plan_.limit);
