@@ -93,13 +93,61 @@ class Binder {
     }
   }
 
-  std::vector<Recipe> run() {
+  void run() {
     compile();
     for (std::uint32_t i = 0; i < tensors_.size(); ++i) route(i);
     for (std::size_t i = 0; i < recipes_.size(); ++i) assemble(i);
-    report();
-    return std::move(recipes_);
   }
+  std::vector<WeightProblem> problems() const {
+    std::vector<WeightProblem> all;
+    const auto kind = [&](std::size_t count, const char* title, auto describe) -> WeightProblem* {
+      if (count == 0) return nullptr;
+      WeightProblem& problem = all.emplace_back(WeightProblem{.kind = title, .count = count});
+      for (std::size_t i = 0; i < std::min(count, shown); ++i) problem.examples.push_back(describe(i));
+      return &problem;
+    };
+    const std::vector<std::string> unused =
+        missing_.empty() ? std::vector<std::string>() : kinds_of_unknown();
+    WeightProblem* missing = kind(missing_.size(), "missing", [&](std::size_t i) {
+      const std::string& slot = recipes_[missing_[i]].slot.name;
+      const std::string expected = expected_name(slot);
+      const std::string near = nearest(expected.empty() ? slot : expected, unused);
+      return slot + (expected.empty() ? " (no rule leads to it)" : " (from " + expected + ")") +
+             (near.empty() ? "" : ", the nearest unused tensor is " + printable(near, 200));
+    });
+    for (std::size_t i : missing_) missing->names.push_back(recipes_[i].slot.name);
+    std::vector<std::string> patterns;
+    if (!unknown_.empty()) {
+      std::set<std::string> seen;
+      for (const Rule& rule : rules_)
+        seen.insert(substitute(rule.from, std::vector<std::int64_t>(rule.from.variables.size(), -1)));
+      patterns.assign(seen.begin(), seen.end());
+    }
+    WeightProblem* unknown = kind(unknown_.size(), "unknown", [&](std::size_t i) {
+      const std::string& name = tensors_[unknown_[i]].name;
+      const std::string near = nearest(stripped(name), patterns);
+      return printable(name, 200) + (near.empty() ? "" : ", the nearest rule is for " + near);
+    });
+    for (std::uint32_t i : unknown_) unknown->names.push_back(tensors_[i].name);
+    std::vector<std::string_view> slot_names;
+    if (!leftover_.empty()) {
+      std::set<std::string> seen;
+      for (const Recipe& r : recipes_) {
+        if (seen.insert(detail::numbered(r.slot.name).key).second) slot_names.push_back(r.slot.name);
+      }
+    }
+    kind(leftover_.size(), "left over", [&](std::size_t i) {
+      const auto& [tensor, slot] = leftover_[i];
+      const std::string near = nearest(slot, slot_names);
+      return printable(tensors_[tensor].name, 200) + " (the network has no " + printable(slot, 200) +
+             (near.empty() ? ")" : ", the nearest is " + near + ")");
+    });
+    kind(duplicates_.size(), "doubly given", [&](std::size_t i) { return duplicates_[i]; });
+    kind(gaps_.size(), "incomplete", [&](std::size_t i) { return gaps_[i]; });
+    kind(misshapen_.size(), "misshapen", [&](std::size_t i) { return misshapen_[i]; });
+    return all;
+  }
+  std::vector<Recipe> take_recipes() { return std::move(recipes_); }
 
   std::vector<std::uint32_t> ignored;
 
@@ -518,57 +566,6 @@ class Binder {
     return {};
   }
 
-  void report() const {
-    std::string counts, list;
-    const auto kind = [&](std::size_t count, const char* title, auto describe) {
-      if (count == 0) return;
-      counts += (counts.empty() ? "" : ", ") + std::to_string(count) + " " + title;
-      for (std::size_t i = 0; i < std::min(count, shown); ++i)
-        list += std::string(list.empty() ? "" : "; ") + title + " " + describe(i);
-      if (count > shown) list += "; and " + std::to_string(count - shown) + " more " + title;
-    };
-    const std::vector<std::string> unused =
-        missing_.empty() ? std::vector<std::string>() : kinds_of_unknown();
-    kind(missing_.size(), "missing", [&](std::size_t i) {
-      const std::string& slot = recipes_[missing_[i]].slot.name;
-      const std::string expected = expected_name(slot);
-      const std::string near = nearest(expected.empty() ? slot : expected, unused);
-      return slot + (expected.empty() ? " (no rule leads to it)" : " (from " + expected + ")") +
-             (near.empty() ? "" : ", the nearest unused tensor is " + printable(near, 200));
-    });
-    std::vector<std::string> patterns;
-    if (!unknown_.empty()) {
-      std::set<std::string> seen;
-      for (const Rule& rule : rules_)
-        seen.insert(substitute(rule.from, std::vector<std::int64_t>(rule.from.variables.size(), -1)));
-      patterns.assign(seen.begin(), seen.end());
-    }
-    kind(unknown_.size(), "unknown", [&](std::size_t i) {
-      const std::string& name = tensors_[unknown_[i]].name;
-      const std::string near = nearest(stripped(name), patterns);
-      return printable(name, 200) + (near.empty() ? "" : ", the nearest rule is for " + near);
-    });
-    std::vector<std::string_view> slot_names;
-    if (!leftover_.empty()) {
-      std::set<std::string> seen;
-      for (const Recipe& r : recipes_) {
-        if (seen.insert(detail::numbered(r.slot.name).key).second) slot_names.push_back(r.slot.name);
-      }
-    }
-    kind(leftover_.size(), "left over", [&](std::size_t i) {
-      const auto& [tensor, slot] = leftover_[i];
-      const std::string near = nearest(slot, slot_names);
-      return printable(tensors_[tensor].name, 200) + " (the network has no " + printable(slot, 200) +
-             (near.empty() ? ")" : ", the nearest is " + near + ")");
-    });
-    kind(duplicates_.size(), "doubly given", [&](std::size_t i) { return duplicates_[i]; });
-    kind(gaps_.size(), "incomplete", [&](std::size_t i) { return gaps_[i]; });
-    kind(misshapen_.size(), "misshapen", [&](std::size_t i) { return misshapen_[i]; });
-    if (!counts.empty())
-      throw Error("the tensors do not fit the network: " + counts, list,
-                  "is the checkpoint complete, and of this architecture?");
-  }
-
   const std::vector<Operation>& operations_;
   std::span<const NamedShape> tensors_;
   std::vector<Recipe> recipes_;
@@ -597,17 +594,8 @@ std::string describe_transform(const Transform& t) {
 }
 
 std::string_view role_name(WeightRole role) {
-  switch (role) {
-    case WeightRole::linear:
-      return "linear";
-    case WeightRole::experts:
-      return "experts";
-    case WeightRole::embedding:
-      return "embedding";
-    case WeightRole::vector:
-      return "vector";
-  }
-  return "";
+  constexpr std::string_view names[] = {"linear", "experts", "embedding", "vector"};
+  return names[static_cast<std::size_t>(role)];
 }
 
 }  // namespace
@@ -756,11 +744,29 @@ std::string Binding::to_json(int indent) const {
   return detail::dump_json({{"weights", std::move(list)}, {"ignored", ignored()}}, indent);
 }
 
+std::vector<WeightProblem> weight_problems(const WeightMap& map, std::span<const NamedShape> tensors,
+                                           std::span<const WeightSlot> slots) {
+  Binder binder(map, tensors, slots);
+  binder.run();
+  return binder.problems();
+}
+
 Binding bind_weights(const WeightMap& map, std::span<const NamedShape> tensors,
                      std::span<const WeightSlot> slots) {
   auto state = std::make_shared<Binding::State>();
   Binder binder(map, tensors, slots);
-  state->recipes = binder.run();
+  binder.run();
+  std::string counts, list;
+  for (const WeightProblem& p : binder.problems()) {
+    counts += (counts.empty() ? "" : ", ") + std::to_string(p.count) + " " + p.kind;
+    for (const std::string& example : p.examples) list += (list.empty() ? "" : "; ") + p.kind + " " + example;
+    if (p.count > p.examples.size())
+      list += "; and " + std::to_string(p.count - p.examples.size()) + " more " + p.kind;
+  }
+  if (!counts.empty())
+    throw Error("the tensors do not fit the network: " + counts, list,
+                "is the checkpoint complete, and of this architecture?");
+  state->recipes = binder.take_recipes();
   state->ignored = std::move(binder.ignored);
   state->tensors.assign(tensors.begin(), tensors.end());
   for (std::size_t i = 0; i < state->recipes.size(); ++i)

@@ -162,6 +162,23 @@ class ConfigWriter {
     // Equal widths are the rule and need no second key.
     if (out_.contains("v_head_dim") && out_.contains("head_dim") && out_["v_head_dim"] == out_["head_dim"])
       out_.erase("v_head_dim");
+    // A count for each layer, zero where a layer does not attend.
+    if (Json& kv = out_["num_key_value_heads"]; kv.is_array()) {
+      Json attending = Json::array(), count;
+      bool equal = true;
+      for (std::size_t i = 0; i < kv.size(); ++i) {
+        if (kv[i] == 0) continue;
+        equal = equal && (count.is_null() || count == kv[i]);
+        count = kv[i];
+        attending.push_back(i);
+      }
+      if (equal && !count.is_null()) {
+        kv = count;
+        out_["full_attn_idxs"] = std::move(attending);
+      }
+    } else if (kv.is_null()) {
+      out_.erase("num_key_value_heads");
+    }
     // Zero means "none" for these.
     for (const char* name :
          {"num_experts", "num_experts_per_tok", "sliding_window", "n_shared_experts", "clip_qkv"}) {

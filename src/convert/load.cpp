@@ -16,9 +16,8 @@ namespace detail {
 
 namespace {
 
-FoundFamily find_family(const Checkpoint& checkpoint, const std::vector<fs::path>& given) {
-  const std::string architecture = checkpoint.architecture();
-  const bool gguf = checkpoint.format() == CheckpointFormat::gguf;
+FoundFamily find_family(const std::string& architecture, bool gguf, const std::string& where,
+                        const std::vector<fs::path>& given) {
   std::vector<std::string> known;
   for (const auto& library : model_libraries(given)) {
     for (const auto& family : library->families()) {
@@ -37,10 +36,9 @@ FoundFamily find_family(const Checkpoint& checkpoint, const std::vector<fs::path
   if (known.empty())
     throw Error("no model libraries", "",
                 "install the standard models, or name yours by --models or TTT_MODELS");
-  if (architecture.empty())
-    throw Error("no architecture", checkpoint.path().string(), "config.json must have \"architectures\"");
+  if (architecture.empty()) throw Error("no architecture", where, "config.json must have \"architectures\"");
   const std::string near = nearest(architecture, known);
-  throw Error("unknown architecture '" + printable(architecture) + "'", checkpoint.path().string(),
+  throw Error("unknown architecture '" + printable(architecture) + "'", where,
               (near.empty() ? "" : "the nearest known one is " + near + "; ") +
                   std::string("see ttt models, or docs/add_a_model.md to add it"));
 }
@@ -81,7 +79,9 @@ Described describe(const FoundFamily& found, Json config, const std::string& sou
 }
 
 Described describe(const Checkpoint& checkpoint, const LoadOptions& options) {
-  const FoundFamily found = find_family(checkpoint, options.model_libraries);
+  const FoundFamily found =
+      find_family(checkpoint.architecture(), checkpoint.format() == CheckpointFormat::gguf,
+                  checkpoint.path().string(), options.model_libraries);
   std::vector<GgufKey> keys;
   if (found.gguf != nullptr) {
     for (const auto& [hf, gguf] : found.gguf->config) keys.push_back({hf, gguf});
@@ -99,28 +99,61 @@ Described describe(const Checkpoint& checkpoint, const LoadOptions& options) {
                   found.gguf != nullptr ? found.gguf->architecture : "");
 }
 
-Target make_target(const Checkpoint& checkpoint, const Described& d, const LoadOptions& options) {
-  const std::string precision = !options.precision.empty()        ? options.precision
-                                : !checkpoint.precision().empty() ? checkpoint.precision()
-                                : checkpoint.quantised()          ? "bfp8_b"
-                                                                  : "accuracy";
+static Target make_target(std::string_view precision, const Described& d, const LoadOptions& options) {
   const std::string sku = !options.sku.empty() ? options.sku : options.backend == "ttnn" ? "n150" : "cpu";
-  Target target = ttt::make_target(hw::find(sku), precision, options.mesh);
+  Target target = ttt::make_target(hw::find(sku), options.precision.empty() ? precision : options.precision,
+                                   options.mesh);
   target.rows.insert(target.rows.end(), d.overrides.begin(), d.overrides.end());
+  target.layers = static_cast<int>(d.spec.layers.size());
   if (!options.overrides.empty()) add_overrides(target, options.overrides);
   return target;
+}
+
+Target make_target(const Checkpoint& checkpoint, const Described& d, const LoadOptions& options) {
+  const std::string own = checkpoint.precision();
+  return make_target(!own.empty() ? own : checkpoint.quantised() ? "bfp8_b" : "accuracy", d, options);
 }
 
 }  // namespace detail
 
 namespace {
 
-LoadedModel load(const Checkpoint& checkpoint, const detail::Described& d, const LoadOptions& options) {
+Description description(detail::Described d, std::string architecture, Target target) {
+  return {.spec = std::move(d.spec),
+          .architecture = std::move(architecture),
+          .family = d.found.family->name,
+          .library = d.found.library->path(),
+          .weight_map_json = d.weights.to_json(),
+          .unread_keys = std::move(d.unread),
+          .target = std::move(target)};
+}
+
+Description describe(const Checkpoint& checkpoint, const LoadOptions& options) {
+  detail::Described d = detail::describe(checkpoint, options);
+  Target target = detail::make_target(checkpoint, d, options);
+  return description(std::move(d), checkpoint.architecture(), std::move(target));
+}
+
+// The modules that the described family brings along.
+CustomModules modules_of(const Description& d, const std::vector<fs::path>& given) {
+  for (const auto& library : model_libraries(given)) {
+    if (library->path() != d.library) continue;
+    for (const auto& family : library->families()) {
+      if (family.name == d.family && family.modules) return library->modules();
+    }
+  }
+  return {};
+}
+
+LoadedModel load(const Checkpoint& checkpoint, const Description& d, const LoadOptions& options) {
   const std::vector<NamedShape> shapes = checkpoint.shapes();
   if (shapes.empty())
     throw Error("no weights", checkpoint.path().string(), "a config.json alone can only be inspected");
-  const std::vector<WeightSlot> slots = weight_slots(d.spec);
-  const Binding binding = ttt::bind_weights(d.weights, shapes, slots);
+  const Binding binding =
+      ttt::bind_weights(WeightMap::from_json(d.weight_map_json), shapes, weight_slots(d.spec));
+  ModelSpec spec = d.spec;
+  if (options.layers > 0 && static_cast<std::size_t>(options.layers) < spec.layers.size())
+    spec.layers.resize(static_cast<std::size_t>(options.layers));
 
   LoadedModel loaded;
   loaded.device = open_device(options.backend, {.threads = options.threads,
@@ -135,17 +168,15 @@ LoadedModel load(const Checkpoint& checkpoint, const detail::Described& d, const
     WeightSourcePtr source = binding.source(slot.name, checkpoint);
     return source ? LazyWeight(std::move(source), slot.role, slot.name) : LazyWeight{};
   };
-  loaded.model = build(d.spec, provide, detail::make_target(checkpoint, d, options), home, d.found.modules());
+  loaded.model = build(spec, provide, d.target, home, modules_of(d, options.model_libraries));
   if (checkpoint.has_tokenizer()) loaded.tokenizer = checkpoint.tokenizer();
   if (const auto text = checkpoint.chat_template())
     loaded.chat_template.emplace(*text, checkpoint.special_tokens());
   loaded.generation = checkpoint.generation();
-  loaded.architecture = checkpoint.architecture();
-  if (d.found.family != nullptr) {
-    loaded.family = d.found.family->name;
-    loaded.library = d.found.library->path();
-  }
-  loaded.unread_keys = d.unread;
+  loaded.architecture = d.architecture;
+  loaded.family = d.family;
+  loaded.library = d.library;
+  loaded.unread_keys = d.unread_keys;
   return loaded;
 }
 
@@ -153,13 +184,26 @@ LoadedModel load(const Checkpoint& checkpoint, const detail::Described& d, const
 
 LoadedModel load(const fs::path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  return load(checkpoint, detail::describe(checkpoint, options), options);
+  return load(checkpoint, describe(checkpoint, options), options);
+}
+
+LoadedModel load(const fs::path& path, const Description& description, const LoadOptions& options) {
+  return load(Checkpoint::open(path), description, options);
 }
 
 LoadedModel load(const fs::path& path, const ModelSpec& spec, const WeightMap& weights,
                  const LoadOptions& options) {
   validate(spec);
-  return load(Checkpoint::open(path), {.found = {}, .config = {}, .spec = spec, .weights = weights}, options);
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  const detail::Described d{.found = {}, .config = {}, .spec = spec, .weights = weights};
+  return load(checkpoint,
+              Description{.spec = spec,
+                          .architecture = checkpoint.architecture(),
+                          .family = {},
+                          .library = {},
+                          .weight_map_json = weights.to_json(),
+                          .target = detail::make_target(checkpoint, d, options)},
+              options);
 }
 
 std::vector<std::int32_t> end_ids(const LoadedModel& loaded) {
@@ -173,14 +217,17 @@ std::vector<std::int32_t> end_ids(const LoadedModel& loaded) {
 }
 
 Description describe(const fs::path& path, const LoadOptions& options) {
-  const Checkpoint checkpoint = Checkpoint::open(path);
-  detail::Described d = detail::describe(checkpoint, options);
-  return {.spec = std::move(d.spec),
-          .architecture = checkpoint.architecture(),
-          .family = d.found.family->name,
-          .library = d.found.library->path(),
-          .weight_map_json = d.weights.to_json(),
-          .unread_keys = std::move(d.unread)};
+  return describe(Checkpoint::open(path), options);
+}
+
+Description describe_config(std::string_view json, const LoadOptions& options) {
+  const HfConfig record = HfConfig::parse(json);
+  const std::string architecture = record.architecture();
+  const auto found = detail::find_family(architecture, false, record.source(), options.model_libraries);
+  detail::Described d =
+      detail::describe(found, Json::parse(record.json(), nullptr, false), record.source(), "");
+  Target target = detail::make_target("accuracy", d, options);
+  return description(std::move(d), architecture, std::move(target));
 }
 
 std::vector<FamilyInfo> families(const std::vector<fs::path>& given) {

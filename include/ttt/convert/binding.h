@@ -2,6 +2,7 @@
 // comes from.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -56,5 +57,17 @@ class Binding {
 // first of each kind, and how many more), before any byte is read. Linear in the number of tensors.
 Binding bind_weights(const WeightMap&, std::span<const NamedShape> tensors,
                      std::span<const WeightSlot> slots);
+
+// What keeps tensors from being the network's weights, by kind: missing, unknown (no rule takes it), left
+// over (the network has no such weight), doubly given, incomplete, misshapen.
+struct WeightProblem {
+  std::string kind{};
+  std::size_t count = 0;
+  std::vector<std::string> examples{};  // the first of them, each with its nearest match
+  std::vector<std::string> names{};     // of all missing weights or unknown tensors
+};
+// All problems of which bind_weights() makes one Error; none: it binds.
+std::vector<WeightProblem> weight_problems(const WeightMap&, std::span<const NamedShape> tensors,
+                                           std::span<const WeightSlot> slots);
 
 }  // namespace ttt::inline v2

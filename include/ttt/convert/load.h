@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ttt/convert/generation_defaults.h"
@@ -33,6 +34,7 @@ struct LoadOptions {
       cache{};  // of converted weights; unset: WeightCache::default_folder(); empty: none
   std::vector<std::filesystem::path> model_libraries{};  // besides the installed ones and $TTT_MODELS
   std::string config{};  // JSON object whose keys go over those of config.json; empty: none
+  int layers = 0;        // run only the first so many, as if the others passed their input on; 0: all
 };
 
 struct LoadedModel {
@@ -59,22 +61,30 @@ LoadedModel load(const std::filesystem::path&, const ModelSpec&, const WeightMap
 // Every id that ends an answer: those that the checkpoint names for generation and those of its tokenizer.
 std::vector<std::int32_t> end_ids(const LoadedModel&);
 
-// Spec and weight map of a checkpoint without touching a weight or a device. The path may hold nothing but a
-// config.json.
+// Spec, weight map and target of a checkpoint without touching a weight or a device. The path may hold
+// nothing but a config.json.
 struct Description {
   ModelSpec spec;
   std::string architecture, family;
   std::filesystem::path library;
   std::string weight_map_json;
   std::vector<std::string> unread_keys{};
+  Target target{};  // what load() resolves plans for
 };
 Description describe(const std::filesystem::path&, const LoadOptions& = {});
+// The same from the text of a config.json alone.
+Description describe_config(std::string_view json, const LoadOptions& = {});
+
+// Loads a checkpoint as `description` says: describe() of it, or one whose spec, weight map or target was
+// changed.
+LoadedModel load(const std::filesystem::path&, const Description& description, const LoadOptions& = {});
 
 // The families that the given and the installed libraries provide.
 struct FamilyInfo {
   std::string name;                        // "the_file"
   std::vector<std::string> architectures;  // of config.json
   std::vector<std::string> gguf;           // general.architecture
+  bool modules = false;                    // brings modules of its own
   std::filesystem::path library;
 };
 std::vector<FamilyInfo> families(const std::vector<std::filesystem::path>& model_libraries = {});
