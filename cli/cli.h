@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "ttt/convert/load.h"
+#include "ttt/testing/check.h"
 
 namespace ttt_cli {
 
@@ -34,9 +36,14 @@ void add_inspect(Program&);
 void add_convert(Program&);
 void add_tokenize(Program&);
 void add_template(Program&);
+void add_check(Program&);
+void add_new(Program&);
 void add_models(Program&);
 void add_hw(Program&);
 void add_completion(Program&);
+
+// The row of ttt models --markdown for what was checked.
+void print_support_row(const ttt::testing::CheckResult&, const std::vector<std::filesystem::path>& libraries);
 
 // A check for numbers above zero that adds nothing to the flag's line in --help.
 CLI::Validator positive();
@@ -103,6 +110,7 @@ class Table {
 void print_json(const Json&);
 std::string fixed(double value, int decimals);
 double megabytes(std::size_t bytes);  // 10^6
+std::string joined(const std::vector<std::string>& texts, std::string_view separator = ", ");
 
 // ---------------------------------------------------------------- terminal
 

@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "ttt/base/error.h"
 #include "ttt/testing/evaluate.h"
+#include "ttt/testing/registry.h"
 
 namespace ttt_cli {
 
@@ -16,6 +17,7 @@ using namespace ttt::testing;
 struct GoldenFlags {
   ModelFlags model;
   std::vector<std::string> folders;
+  std::string record;
   bool chunks = false, batch = false, json = false;
 };
 
@@ -69,6 +71,7 @@ void golden(Program& program, const GoldenFlags& flags) {
     try {
       const GoldenResult result = evaluate_golden(folder, options);
       good = result.passed();
+      if (!flags.record.empty()) record_evidence(flags.record, {&result, 1});
       if (flags.json) {
         results.push_back(json_of(result));
       } else {
@@ -109,10 +112,14 @@ void add_golden(Program& program, CLI::App* eval) {
       ->required();
   app->add_flag("--chunks", flags->chunks, "Also run the prompt in chunks of 5 and token by token");
   app->add_flag("--batch", flags->batch, "Also run it in a batch of 8 different lengths");
+  app->add_option("--record", flags->record,
+                  "Put the results into this table of evidence, which ttt models --markdown reads")
+      ->type_name("FILE");
   flags->model.add_to(app, ModelFlags::Model::none);
   add_json_flag(app, flags->json);
   examples(app, {"ttt eval golden tests/golden/fixtures/*.json", "ttt eval golden goldens/* --chunks --batch",
-                 "ttt eval golden my_model --precision bfp8_b --json", "",
+                 "ttt eval golden my_model --precision bfp8_b --json",
+                 "ttt eval golden goldens/* --record data/models/evidence.json", "",
                  "Without --precision each runs in f32 (every logit within 2e-3, greedy tokens equal) and in "
                  "bf16 (PCC at least",
                  "min(0.99, p - 0.002), p being what the reference's own bfloat16 reaches). "

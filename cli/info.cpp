@@ -1,4 +1,4 @@
-// ttt models, ttt hw: what is installed, and the facts about hardware.
+// ttt hw: the facts about hardware.
 #include <cstdio>
 
 #include "cli.h"
@@ -8,12 +8,6 @@ namespace ttt_cli {
 
 namespace {
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 struct HardwareFlags {
   std::string name;
   bool json = false;
@@ -21,30 +15,6 @@ struct HardwareFlags {
 
 constexpr ttt::MathFidelity fidelities[] = {ttt::MathFidelity::lofi, ttt::MathFidelity::hifi2,
                                             ttt::MathFidelity::hifi3, ttt::MathFidelity::hifi4};
-
-struct ModelsFlags {
-  std::vector<std::string> libraries;
-  bool json = false;
-};
-
-void models(const ModelsFlags& flags) {
-  const std::vector<ttt::FamilyInfo> all = ttt::families({flags.libraries.begin(), flags.libraries.end()});
-  if (flags.json) {
-    Json rows = Json::array();
-    for (const ttt::FamilyInfo& family : all)
-      rows.push_back({{"family", family.name},
-                      {"architectures", family.architectures},
-                      {"gguf", family.gguf},
-                      {"library", family.library.string()}});
-    print_json({{"models", std::move(rows)}});
-    return;
-  }
-  Table table({"family", "architectures", "gguf", "library"});
-  for (const ttt::FamilyInfo& family : all)
-    table.add(
-        {family.name, joined(family.architectures), joined(family.gguf), family.library.filename().string()});
-  table.print();
-}
 
 std::string size_text(std::size_t bytes) { return fixed(static_cast<double>(bytes) / (1 << 20), 0) + " MiB"; }
 std::string grid_text(ttt::CoreCoord c) { return std::to_string(c.x) + "x" + std::to_string(c.y); }
@@ -123,17 +93,6 @@ void hardware(const HardwareFlags& flags) {
 }
 
 }  // namespace
-
-void add_models(Program& program) {
-  CLI::App* app =
-      program.app.add_subcommand("models", "The model families of the installed and given libraries");
-  auto flags = std::make_shared<ModelsFlags>();
-  app->add_option("--models", flags->libraries, "Model libraries besides the installed ones and $TTT_MODELS")
-      ->type_name("LIB");
-  add_json_flag(app, flags->json);
-  examples(app, {"ttt models", "ttt models --models build/libmine.so --json"});
-  app->callback([flags] { models(*flags); });
-}
 
 void add_hw(Program& program) {
   CLI::App* app =

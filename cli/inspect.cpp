@@ -1,11 +1,12 @@
-#include <algorithm>
 #include <cstdio>
+#include <set>
 
 #include "cli.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/binding.h"
 #include "ttt/convert/checkpoint.h"
 #include "ttt/convert/weight_map.h"
+#include "ttt/testing/instances.h"
 
 namespace ttt_cli {
 
@@ -64,21 +65,16 @@ void weights(const InspectFlags& flags) {
   for (const Json& name : object.at("ignored")) std::printf("ignored: %s\n", text_of(name).c_str());
 }
 
-// ---------------------------------------------------------------- plan, instances
+// ---------------------------------------------------------------- plan
 
-Json plan_of(const InspectFlags& flags, Report& totals) {
+void plan(const InspectFlags& flags) {
   const ttt::LoadedModel loaded = flags.model.load(false);
   Json plan = Json::parse(loaded.model->plan_json());
   std::size_t kv_bytes = 0;
   for (const ttt::KvLayerSpec& layer : loaded.model->kv_layers()) kv_bytes += layer.bytes_per_position();
+  Report totals;
   totals.add("weights", megabytes(loaded.model->weight_bytes()), "MB", 1);
   totals.add("kv cache per token", kv_bytes, "bytes");
-  return plan;
-}
-
-void plan(const InspectFlags& flags) {
-  Report totals;
-  Json plan = plan_of(flags, totals);
   plan.update(totals.json());
   if (flags.json) {
     print_json(plan);
@@ -99,48 +95,53 @@ void plan(const InspectFlags& flags) {
   }
 }
 
-// "layers.3.attn" is an instance of "layers.*.attn".
-std::string without_layer(const std::string& module) {
-  if (!module.starts_with("layers.")) return module;
-  const std::size_t rest = module.find('.', 7);
-  return "layers.*" + (rest == std::string::npos ? std::string() : module.substr(rest));
-}
+// ---------------------------------------------------------------- instances
 
-// Modules whose plans are equal are one instance: what has to be tested once.
 void instances(const InspectFlags& flags) {
-  Report totals;
-  const Json plan = plan_of(flags, totals);
-  Json found = Json::array();
+  const ttt::Description description = ttt::describe(flags.model.model, flags.model.resolved());
+  const std::vector<ttt::testing::ModuleInstance> all =
+      ttt::testing::module_instances(description.spec, description.target);
   std::size_t modules = 0;
-  for (Json module : plan.at("modules")) {
-    module["module"] = without_layer(text_of(module.at("module")));
-    ++modules;
-    const auto same =
-        std::ranges::find_if(found, [&](const Json& other) { return other.at("plan") == module; });
-    if (same != found.end()) {
-      (*same)["count"] = same->at("count").get<int>() + 1;
-    } else {
-      found.push_back({{"module", module["module"]}, {"count", 1}, {"plan", module}});
-    }
+  std::set<std::string> kinds;
+  for (const auto& instance : all) {
+    kinds.insert(instance.kind.key());
+    if (instance.mode == ttt::Mode::prefill) modules += instance.count;
   }
   if (flags.json) {
-    for (Json& instance : found) instance["plan"].erase("module");
-    print_json({{"sku", plan.at("sku")},
-                {"precision", plan.at("precision")},
+    Json rows = Json::array();
+    for (const auto& instance : all) {
+      Json shape = Json::object(), dtypes = Json::object();
+      for (const auto& [name, size] : instance.shape) shape[name] = size;
+      for (const auto& [name, dtype] : instance.dtypes) dtypes[name] = ttt::name(dtype);
+      rows.push_back({{"key", instance.key()},
+                      {"kind", instance.kind.key()},
+                      {"shape", std::move(shape)},
+                      {"dtypes", std::move(dtypes)},
+                      {"mode", instance.mode == ttt::Mode::prefill ? "prefill" : "decode"},
+                      {"sku", instance.sku},
+                      {"path", instance.path},
+                      {"count", instance.count}});
+    }
+    print_json({{"sku", description.target.sku.name},
+                {"precision", description.target.precision},
                 {"modules", modules},
-                {"instances", found}});
+                {"kinds", kinds.size()},
+                {"instances", std::move(rows)}});
     return;
   }
-  Table table({"count", "module", "plan"});
-  for (const Json& instance : found) {
-    std::string fields;
-    for (const auto& [field, value] : instance.at("plan").items()) {
-      if (field != "module") fields += (fields.empty() ? "" : ", ") + field + " " + text_of(value);
-    }
-    table.add({instance.at("count").dump(), text_of(instance.at("module")), fields});
+  Table table({"count", "kind", "first", "shape", "formats"});
+  for (const auto& instance : all) {
+    if (instance.mode != ttt::Mode::prefill) continue;  // each is run in both modes
+    std::string shape, dtypes;
+    for (const auto& [name, size] : instance.shape)
+      shape += (shape.empty() ? "" : " ") + name + "=" + std::to_string(size);
+    for (const auto& [name, dtype] : instance.dtypes)
+      dtypes += (dtypes.empty() ? "" : " ") + name + "=" + std::string(ttt::name(dtype));
+    table.add({std::to_string(instance.count), instance.kind.key(), instance.path, shape, dtypes});
   }
   table.print();
-  std::printf("%zu instances in %zu modules\n", found.size(), modules);
+  std::printf("%zu modules: %zu kinds, %zu instances (each in prefill and decode) on %s\n", modules,
+              kinds.size(), all.size(), std::string(description.target.sku.name).c_str());
 }
 
 }  // namespace
@@ -160,8 +161,8 @@ void add_inspect(Program& program) {
             "ttt inspect weights --model model.gguf", weights},
         Row{"plan", "Everything that was decided: number formats, memory, program configs, and why",
             "ttt inspect plan --model checkpoint/ --backend null --sku n150 --precision performance", plan},
-        Row{"instances", "The distinct modules of the plan: what has to be tested once",
-            "ttt inspect instances --model checkpoint/ --backend null --sku t3k", instances}}) {
+        Row{"instances", "The distinct modules: what has to be tested once. Needs no weights",
+            "ttt inspect instances --model config_folder/ --sku t3k --precision performance", instances}}) {
     CLI::App* sub = app->add_subcommand(row.name, row.description);
     auto flags = std::make_shared<InspectFlags>();
     flags->model.add_to(sub);

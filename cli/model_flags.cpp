@@ -9,16 +9,6 @@
 
 namespace ttt_cli {
 
-namespace {
-
-std::string joined(const std::vector<std::string>& names, const char* separator) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : separator) + name;
-  return text;
-}
-
-}  // namespace
-
 CLI::Validator positive() {
   return {[](std::string& text) {
             double number = 0;

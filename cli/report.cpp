@@ -16,6 +16,15 @@ std::string fixed(double value, int decimals) {
 
 double megabytes(std::size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
+std::string joined(const std::vector<std::string>& texts, std::string_view separator) {
+  std::string all;
+  for (const std::string& text : texts) {
+    if (!all.empty()) all += separator;
+    all += text;
+  }
+  return all;
+}
+
 std::string Report::key(std::string_view label, std::string_view unit) {
   std::string text(label);
   if (!unit.empty()) text += " " + std::string(unit == "%" ? "percent" : unit);

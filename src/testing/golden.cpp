@@ -1,13 +1,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
+#include <chrono>
 #include <fstream>
 
+#include "testing/divergence.h"
 #include "testing/driver.h"
+#include "testing/golden_run.h"
 #include "ttt/base/error.h"
-#include "ttt/debug/tap.h"
 #include "ttt/testing/evaluate.h"
 #include "ttt/testing/fixture.h"
 
@@ -35,12 +35,6 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
-
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", value);
-  return text;
-}
 
 // p of the folder's row "name,p" in the table beside it; 1 when there is none.
 double tabled_bf16_pcc(const std::filesystem::path& folder) {
@@ -117,35 +111,11 @@ class GoldenEvaluation {
 
   // The first intermediate that is not the reference's.
   std::string first_divergence() {
-    std::string found;
-    int compared = 0;
-    {
-      debug::TapScope scope([&](const Tensor& x, std::string_view name, int layer) {
-        if (!found.empty()) return;
-        std::string full(name);
-        if (layer >= 0) full = "layers." + std::to_string(layer) + (full.empty() ? "" : "." + full);
-        if (full == "logits") return;
-        const auto theirs = reference_.intermediate(full);
-        if (!theirs) return;
-        const std::vector<float> all = to_host(x);
-        if (all.size() < theirs->values.size()) return;
-        const std::span<const float> ours = std::span(all).last(theirs->values.size());
-        ++compared;
-        double squares = 0;
-        for (float v : theirs->values) squares += static_cast<double>(v) * v;
-        const double rms =
-            std::sqrt(squares / static_cast<double>(std::max<std::size_t>(theirs->values.size(), 1)));
-        const double error = max_abs_error(ours, theirs->values), correlation = pcc(ours, theirs->values);
-        const bool good = run_.required_pcc > 0 ? correlation >= run_.required_pcc
-                                                : error <= options_.tolerance * std::max(1.0, rms);
-        if (!good) found = full + " (largest error " + number(error) + ", PCC " + number(correlation) + ")";
-      });
-      Driver driver(model_, 1, prompt_.size(), block_size);
-      driver.feed(prompt_, Want::last_rows);
-    }
-    if (!found.empty()) return found;
-    return compared == 0 ? "unknown: the reference has no intermediates"
-                         : "lm_head: the " + std::to_string(compared) + " intermediates agree";
+    const std::vector<TapResult> taps = compare_taps(
+        model_, reference_, {.tolerance = options_.tolerance, .required_pcc = run_.required_pcc});
+    if (const auto bad = first_bad(taps)) return to_string(*bad);
+    return taps.empty() ? "unknown: the reference has no intermediates"
+                        : "lm_head: the " + std::to_string(taps.size()) + " intermediates agree";
   }
 
  private:
@@ -181,13 +151,13 @@ class GoldenEvaluation {
     run_.max_error = worst.error;
     if (exact()) {
       if (!(worst.error <= options_.tolerance))
-        fail("logits differ by " + number(worst.error) + " at " + worst.where + " (at most " +
-             number(options_.tolerance) + ")");
+        fail("logits differ by " + short_number(worst.error) + " at " + worst.where + " (at most " +
+             short_number(options_.tolerance) + ")");
       if (run_.tokens_equal != run_.tokens)
         fail(std::to_string(run_.tokens - run_.tokens_equal) + " of " + std::to_string(run_.tokens) +
              " greedy tokens differ");
     } else if (!(run_.pcc >= run_.required_pcc)) {
-      fail("PCC of the logits " + number(run_.pcc) + ", at least " + number(run_.required_pcc) +
+      fail("PCC of the logits " + short_number(run_.pcc) + ", at least " + short_number(run_.required_pcc) +
            " is required");
     }
     return true;
@@ -197,7 +167,7 @@ class GoldenEvaluation {
   double agree(const std::vector<float>& logits, std::span<const float> whole, const std::string& way) {
     const double error = max_abs_error(logits, whole);
     const bool good = exact() ? error <= options_.tolerance : pcc(logits, whole) >= run_.required_pcc;
-    if (!good) fail(way + " changes logits by " + number(error));
+    if (!good) fail(way + " changes logits by " + short_number(error));
     return error;
   }
 
@@ -261,6 +231,20 @@ class GoldenEvaluation {
 
 }  // namespace
 
+void run_golden(const CausalLM& model, const Reference& reference, const GoldenOptions& options,
+                GoldenRun& run) {
+  GoldenEvaluation evaluation(model, reference, options, run);
+  try {
+    evaluation.evaluate();
+    if (!run.passed) run.diverges = evaluation.first_divergence();
+  } catch (const Error& error) { run.failure = error.what(); }
+}
+
+std::string made_by(const Reference& reference) {
+  const std::string version = reference.metadata("transformers");
+  return "transformers" + (version.empty() ? version : " " + version);
+}
+
 bool GoldenResult::passed() const {
   return !runs.empty() && std::ranges::all_of(runs, [](const GoldenRun& run) { return run.passed; });
 }
@@ -294,6 +278,8 @@ GoldenResult evaluate_golden(const std::filesystem::path& path, const GoldenOpti
   if (!expected.empty() && expected != source_sha256(folder))
     throw Error("the reference belongs to another checkpoint", printable(reference_path.string(), 200),
                 "write it anew with tools/reference");
+  result.reference = made_by(reference);
+  const auto begin = std::chrono::steady_clock::now();
   const double p = reference.bf16_pcc() ? *reference.bf16_pcc() : tabled_bf16_pcc(folder);
 
   for (const std::string& precision : options.precisions) {
@@ -306,14 +292,12 @@ GoldenResult evaluate_golden(const std::filesystem::path& path, const GoldenOpti
     require_numbers(*loaded.model, "a golden");
     result.architecture = loaded.architecture;
     result.family = loaded.family;
+    result.device = loaded.device->description();
     GoldenRun& run = result.runs.emplace_back(GoldenRun{.precision = precision});
     run.required_pcc = precision == "f32" ? 0 : std::min(0.99, p - 0.002);
-    GoldenEvaluation evaluation(*loaded.model, reference, options, run);
-    try {
-      evaluation.evaluate();
-      if (!run.passed) run.diverges = evaluation.first_divergence();
-    } catch (const Error& error) { run.failure = error.what(); }
+    run_golden(*loaded.model, reference, options, run);
   }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
 }
 

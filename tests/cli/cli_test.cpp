@@ -76,13 +76,13 @@ class Cli : public testing::Test {
 TEST_F(Cli, HelpTeaches) {
   const Outcome top = ttt("--help");
   EXPECT_EQ(top.status, 0);
-  for (const char* command : {"run", "serve", "eval", "bench", "inspect", "convert", "tokenize", "template",
-                              "models", "hw", "completion"}) {
+  for (const char* command : {"run", "serve", "eval", "bench", "inspect", "check", "new", "convert",
+                              "tokenize", "template", "models", "hw", "completion"}) {
     EXPECT_NE(top.out.find(command), std::string::npos) << command;
   }
   for (const char* command : {"run", "serve", "eval golden", "eval perplexity", "eval tokens", "bench",
-                              "inspect spec", "inspect weights", "inspect plan", "inspect instances",
-                              "convert", "tokenize", "template", "models", "hw", "completion bash"}) {
+                              "inspect spec", "inspect weights", "inspect plan", "inspect instances", "check",
+                              "new", "convert", "tokenize", "template", "models", "hw", "completion bash"}) {
     const Outcome help = ttt(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0) << command;
     EXPECT_NE(help.out.find("Examples:"), std::string::npos) << command;
@@ -282,11 +282,16 @@ TEST_F(Cli, Inspect) {
   EXPECT_EQ(plan.at("sku"), "n150");
   EXPECT_EQ(plan.at("precision"), "performance");
   EXPECT_GT(plan.at("modules").size(), 10u);
-  const json instances = ttt(with_model("inspect instances") + "--backend null --json").object();
-  EXPECT_LT(instances.at("instances").size(), instances.at("modules"));
+  const json instances =
+      ttt(with_model("inspect instances") + "--sku t3k --precision performance --json").object();
   std::size_t count = 0;
-  for (const json& instance : instances.at("instances")) count += instance.at("count").get<std::size_t>();
+  for (const json& instance : instances.at("instances")) {
+    if (instance.at("mode") == "prefill") count += instance.at("count").get<std::size_t>();
+    EXPECT_TRUE(instance.at("key").get<std::string>().ends_with("t3k:1x1"));
+  }
   EXPECT_EQ(count, instances.at("modules"));
+  EXPECT_LT(instances.at("kinds"), instances.at("modules"));
+  EXPECT_NE(ttt(with_model("inspect instances")).out.find("attention[rope]"), std::string::npos);
 }
 
 TEST_F(Cli, TokenizeAndBack) {  // ids of the Python package tokenizers
@@ -316,6 +321,18 @@ TEST_F(Cli, Template) {  // as transformers renders and encodes it
 TEST_F(Cli, ModelsAndHardware) {
   const json models = ttt("models --json").object().at("models");
   EXPECT_GE(models.size(), 15u);
+  const Outcome matrix = ttt("models --markdown --source " + (source / "models").string());
+  EXPECT_EQ(matrix.status, 0) << matrix.err;
+  EXPECT_NE(matrix.out.find("| LlamaForCausalLM | [llama.cpp]("), std::string::npos) << matrix.out;
+  EXPECT_NE(matrix.out.find("| alias |"), std::string::npos);
+  const fs::path chart = folder() / "scaling.svg";
+  const json scaling = ttt("models --scaling --sku n150 --sku t3k --json --svg " + chart.string()).object();
+  EXPECT_EQ(scaling.at("platforms"), 2);
+  EXPECT_GE(scaling.at("models").size(), 30u);
+  EXPECT_TRUE(read(chart).starts_with("<svg"));
+  EXPECT_TRUE(read(chart).ends_with("</svg>\n"));
+  expect_error(ttt("models --svg x.svg"), "--scaling");
+  expect_error(ttt("models --scaling --sku x1"), "x1");
   const Outcome table = ttt("hw");
   for (const char* sku : {"n150", "n300", "t3k", "galaxy", "p100", "p150"})
     EXPECT_NE(table.out.find(sku), std::string::npos) << sku;

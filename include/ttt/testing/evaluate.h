@@ -48,6 +48,9 @@ struct GoldenResult {
   std::filesystem::path path;
   std::string name;  // of the folder or fixture
   std::string architecture, family;
+  std::string reference{};  // what computed it: "transformers 5.23.0"
+  std::string device{};     // what ran: the backend's description
+  double seconds = 0;       // of all runs, loading included
   std::vector<GoldenRun> runs{};
   bool passed() const;
 };

@@ -1,0 +1,216 @@
+#include "ttt/testing/registry.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <iterator>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "testing/registry_data.h"
+#include "ttt/base/error.h"
+#include "ttt/base/version.h"
+
+namespace ttt::inline v2::testing {
+
+using Json = nlohmann::ordered_json;
+
+const std::vector<KnownArchitecture>& known_architectures() {
+  static const std::vector<KnownArchitecture> known = [] {
+    std::vector<KnownArchitecture> all;
+    const Json table = Json::parse(architectures_json);
+    for (const Json& row : table.at("architectures")) {
+      Json config = row.at("config");
+      config["architectures"] = {row.at("architecture")};
+      all.push_back(
+          {row.at("name").get<std::string>(), row.at("architecture").get<std::string>(), config.dump()});
+    }
+    return all;
+  }();
+  return known;
+}
+
+// ---------------------------------------------------------------- evidence
+
+std::vector<Evidence> parse_evidence(std::string_view text) {
+  std::vector<Evidence> all;
+  const Json json = Json::parse(text, nullptr, false);
+  try {
+    for (const Json& row : json.at("goldens")) {
+      Evidence e{.golden = row.at("golden").get<std::string>(),
+                 .architecture = row.at("architecture").get<std::string>(),
+                 .family = row.at("family").get<std::string>(),
+                 .reference = row.at("reference").get<std::string>(),
+                 .device = row.at("device").get<std::string>(),
+                 .version = row.at("version").get<std::string>(),
+                 .date = row.at("date").get<std::string>(),
+                 .seconds = row.at("seconds").get<double>()};
+      for (const auto& [precision, run] : row.at("runs").items())
+        e.runs[precision] = {.passed = run.at("passed").get<bool>(),
+                             .largest_error = run.at("largest_error").get<double>(),
+                             .pcc = run.at("pcc").get<double>()};
+      all.push_back(std::move(e));
+    }
+  } catch (const Json::exception&) {
+    throw Error("no table of evidence", "row " + std::to_string(all.size()),
+                "it is written by ttt eval golden --record");
+  }
+  return all;
+}
+
+const std::vector<Evidence>& golden_evidence() {
+  static const std::vector<Evidence> all = parse_evidence(evidence_json);
+  return all;
+}
+
+namespace {
+
+// Three significant digits: what a golden's error and time are good for.
+double rounded(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return std::strtod(text, nullptr);
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  char text[16];
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  std::strftime(text, sizeof text, "%Y-%m-%d", &parts);
+  return text;
+}
+
+}  // namespace
+
+Evidence evidence_of(const GoldenResult& result) {
+  Evidence e{.golden = result.name,
+             .architecture = result.architecture,
+             .family = result.family,
+             .reference = result.reference,
+             .device = result.device,
+             .version = version(),
+             .date = today(),
+             .seconds = rounded(result.seconds)};
+  for (const GoldenRun& run : result.runs)
+    e.runs[run.precision] = {run.passed, rounded(run.max_error), std::floor(run.pcc * 1e6) / 1e6};
+  return e;
+}
+
+void record_evidence(const std::filesystem::path& path, std::span<const GoldenResult> results) {
+  std::map<std::string, Evidence> rows;
+  if (std::ifstream file(path); file) {
+    for (Evidence& e : parse_evidence(std::string(std::istreambuf_iterator<char>(file), {})))
+      rows[e.golden] = std::move(e);
+  }
+  for (const GoldenResult& result : results) {
+    Evidence e = evidence_of(result);
+    e.runs.merge(rows[e.golden].runs);
+    rows[e.golden] = std::move(e);
+  }
+  std::string text = "{\"source\": \"written by ttt eval golden --record\", \"goldens\": [\n";
+  for (const auto& [golden, e] : rows) {
+    Json runs = Json::object();
+    for (const auto& [precision, run] : e.runs)
+      runs[precision] = {{"passed", run.passed}, {"largest_error", run.largest_error}, {"pcc", run.pcc}};
+    const Json row{{"golden", golden},       {"architecture", e.architecture},
+                   {"family", e.family},     {"reference", e.reference},
+                   {"device", e.device},     {"version", e.version},
+                   {"date", e.date},         {"seconds", e.seconds},
+                   {"runs", std::move(runs)}};
+    text += (text.ends_with("[\n") ? "  " : ",\n  ") + row.dump();
+  }
+  std::ofstream file(path, std::ios::binary);
+  file << text << "\n]}\n";
+  if (!file.flush())
+    throw Error("can not be written", printable(path.string(), 200), "check the path and the disk");
+}
+
+// ---------------------------------------------------------------- the test set
+
+namespace {
+
+// The spec of each architecture that is known and provided, in the order of the registry.
+struct Network {
+  std::string name, architecture, family;
+  ModelSpec spec;
+  std::vector<Override> rows;  // of the model itself
+};
+const std::vector<Network>& networks(const LoadOptions& options) {
+  static std::mutex mutex;
+  static std::map<std::vector<std::filesystem::path>, std::vector<Network>> by_libraries;
+  const std::lock_guard lock(mutex);
+  const auto [found, made] = by_libraries.try_emplace(options.model_libraries);
+  std::vector<Network>& all = found->second;
+  if (!made) return all;
+  for (const FamilyInfo& family : families(options.model_libraries)) {
+    for (const std::string& architecture : family.architectures) {
+      for (const KnownArchitecture& known : known_architectures()) {
+        if (known.architecture != architecture) continue;
+        Description d = describe_config(known.config, options);
+        std::vector<Override> own;
+        std::ranges::copy_if(d.target.rows, std::back_inserter(own),
+                             [](const Override& row) { return row.origin == "model"; });
+        all.push_back({known.name, architecture, family.name, std::move(d.spec), std::move(own)});
+      }
+    }
+  }
+  return all;
+}
+
+std::vector<ModuleInstance> instances_on(const Network& network, Target target) {
+  target.rows.insert(target.rows.end(), network.rows.begin(), network.rows.end());
+  return module_instances(network.spec, target);
+}
+
+}  // namespace
+
+std::vector<ScalingRow> scaling(std::span<const Target> targets, const LoadOptions& options) {
+  std::vector<ScalingRow> rows;
+  std::set<std::string> kinds, instances;
+  ScalingRow sum;
+  for (const Network& network : networks(options)) {
+    sum.architecture = network.architecture;
+    sum.family = network.family;
+    for (const Target& target : targets) {
+      for (const ModuleInstance& instance : instances_on(network, target)) {
+        kinds.insert(instance.kind.key());
+        instances.insert(instance.key());
+        ++sum.product;
+      }
+    }
+    sum.new_kinds = kinds.size() - std::exchange(sum.kinds, kinds.size());
+    sum.new_instances = instances.size() - std::exchange(sum.instances, instances.size());
+    for (const Evidence& e : golden_evidence()) {
+      if (e.golden == network.name) sum.golden_seconds += e.seconds;
+    }
+    rows.push_back(sum);
+  }
+  return rows;
+}
+
+Addition addition(const ModelSpec& spec, const Target& target, const LoadOptions& options,
+                  std::string_view except) {
+  std::set<std::string> kinds, instances;
+  for (const Network& network : networks(options)) {
+    if (network.architecture == except) continue;
+    for (const ModuleInstance& instance : instances_on(network, target)) {
+      kinds.insert(instance.kind.key());
+      instances.insert(instance.key());
+    }
+  }
+  Addition result;
+  for (ModuleInstance& instance : module_instances(spec, target)) {
+    ++result.of;
+    if (kinds.insert(instance.kind.key()).second) result.kinds.push_back(instance.kind);
+    if (!instances.contains(instance.key())) result.instances.push_back(std::move(instance));
+  }
+  return result;
+}
+
+}  // namespace ttt::inline v2::testing

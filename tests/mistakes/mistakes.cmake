@@ -1,0 +1,9 @@
+# Ports with mistakes, as a model library of their own, and what `ttt check` says of them.
+ttt_model_library(ttt_mistakes ${CMAKE_CURRENT_LIST_DIR}/mistakes.cpp)
+target_link_libraries(ttt_mistakes PRIVATE ttt_options)
+set_target_properties(ttt_mistakes PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
+ttt_test_suite(mistakes ttt::testing)
+target_compile_definitions(mistakes_tests PRIVATE TTT_MISTAKES="$<TARGET_FILE:ttt_mistakes>"
+                           TTT_MODEL_SDK="$<TARGET_FILE:ttt_model_sdk>" TTT_CXX="${CMAKE_CXX_COMPILER}"
+                           TTT_CXX_FLAGS="${CMAKE_CXX_FLAGS}$<$<BOOL:${TTT_SANITIZE}>: -fsanitize=${TTT_SANITIZE}>")
+add_dependencies(mistakes_tests ttt_mistakes ttt_model_sdk)
