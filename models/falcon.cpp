@@ -9,7 +9,9 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  const bool grouped = c.get_or("new_decoder_architecture", false), bias = c.get_or("bias", false),
+  // GGUF files say only how many kv heads there are.
+  const bool several = !c.has("multi_query") && c.get_or("num_kv_heads", 1) > 1;
+  const bool grouped = c.get_or("new_decoder_architecture", several), bias = c.get_or("bias", false),
              alibi = c.get_or("alibi", false);
   const bool parallel = grouped || c.get_or("parallel_attn", true);
   const bool two_norms = grouped && c.get_or("num_ln_in_parallel_attn", 2) == 2;
@@ -61,10 +63,23 @@ static WeightMap weights(const ModelSpec& m) {
       .surplus("lm_head");
 }
 
+static WeightMap gguf(const ModelSpec& m) {
+  WeightMap map =
+      gguf_decoder_names().split("{layer}.attn_qkv", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"});
+  if (m.layers.front().residual == Residual::parallel)  // the first norm is the MLP's there
+    map.rename("{layer}.attn_norm", "{layer}.ffn_norm").rename("{layer}.attn_norm_2", "{layer}.attn_norm");
+  return map;
+}
+
 static const Family falcon{"falcon",
                            {.architectures = {"FalconForCausalLM"},
                             .describe = describe,
                             .weights = weights,
+                            .gguf = {{.architecture = "falcon",
+                                      .config = {{"num_kv_heads", "{arch}.attention.head_count_kv"},
+                                                 {"ffn_hidden_size", "{arch}.feed_forward_length"}},
+                                      .constants = R"({"activation": "gelu"})",
+                                      .weights = gguf}},
                             .ignore = {"num_ln_in_parallel_attn", "num_kv_heads", "hidden_dropout",
                                        "multi_query", "parallel_attn"}}};
 

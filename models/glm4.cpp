@@ -23,7 +23,14 @@ static WeightMap weights(const ModelSpec&) {
       .split("{layer}.mlp.gate_up_proj", {"{layer}.ffn.gate", "{layer}.ffn.up"});
 }
 
+static WeightMap gguf(const ModelSpec&) {
+  return gguf_decoder_names().split("{layer}.ffn_up", {"{layer}.ffn.gate", "{layer}.ffn.up"});
+}
+
 static const Family glm4{"glm4",
-                         {.architectures = {"Glm4ForCausalLM"}, .describe = describe, .weights = weights}};
+                         {.architectures = {"Glm4ForCausalLM"},
+                          .describe = describe,
+                          .weights = weights,
+                          .gguf = {{.architecture = "glm4", .weights = gguf}}}};
 
 }  // namespace ttt::models

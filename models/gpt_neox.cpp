@@ -39,10 +39,18 @@ static WeightMap weights(const ModelSpec& m) {
       .ignore("*.rotary_emb.inv_freq");
 }
 
-static const Family gpt_neox{"gpt_neox",
-                             {.architectures = {"GPTNeoXForCausalLM"},
-                              .describe = describe,
-                              .weights = weights,
-                              .ignore = {"classifier_dropout", "hidden_dropout", "is_decoder"}}};
+// GGUF files have all of q, then k, then v.
+static WeightMap gguf(const ModelSpec&) {
+  return gguf_decoder_names().split("{layer}.attn_qkv",
+                                    {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"});
+}
+
+static const Family gpt_neox{
+    "gpt_neox",
+    {.architectures = {"GPTNeoXForCausalLM"},
+     .describe = describe,
+     .weights = weights,
+     .gguf = {{.architecture = "gptneox", .constants = R"({"hidden_act": "gelu"})", .weights = gguf}},
+     .ignore = {"classifier_dropout", "hidden_dropout", "is_decoder"}}};
 
 }  // namespace ttt::models

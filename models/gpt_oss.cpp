@@ -20,6 +20,7 @@ static ModelSpec describe(const HfConfig& c) {
   for (int i = 0; i < c.layers(); ++i) {
     AttentionSpec attn = attention(c, i);
     attn.sinks = true;
+    if (attn.rope) attn.rope->scaling.truncate = c.get_or("rope_truncate", attn.rope->scaling.truncate);
     m.layers.push_back({.mixer = attn, .ffn = moe});
   }
   return m;
@@ -39,11 +40,21 @@ static WeightMap weights(const ModelSpec&) {
       .rename("{layer}.mlp.experts.down_proj_bias", "{layer}.ffn.experts.down.bias");
 }
 
-static const Family gpt_oss{"gpt_oss",
-                            {.architectures = {"GptOssForCausalLM"},
-                             .describe = describe,
-                             .weights = weights,
-                             .ignore = {"output_router_logits", "router_aux_loss_coef",
-                                        "initial_context_length", "experts_per_token"}}};
+static WeightMap gguf(const ModelSpec&) {
+  return gguf_decoder_names().rename("{layer}.post_attention_norm", "{layer}.ffn_norm");
+}
+
+static const Family gpt_oss{
+    "gpt_oss",
+    {.architectures = {"GptOssForCausalLM"},
+     .describe = describe,
+     .weights = weights,
+     .gguf = {{.architecture = "gpt-oss",
+               .config = {{"num_local_experts", "{arch}.expert_count"},
+                          {"intermediate_size", "{arch}.expert_feed_forward_length"}},
+               .constants = R"({"sliding_window_pattern": 2, "rope_truncate": false})",
+               .weights = gguf}},
+     .ignore = {"output_router_logits", "router_aux_loss_coef", "initial_context_length",
+                "experts_per_token"}}};
 
 }  // namespace ttt::models

@@ -55,11 +55,23 @@ static WeightMap weights(const ModelSpec&) {
       .rename("{layer}.feed_forward.w2", "{layer}.ffn.down");
 }
 
+static WeightMap gguf(const ModelSpec&) {
+  return gguf_decoder_names()
+      .rename("token_embd_norm", "norm")
+      .split("{layer}.shortconv.in_proj", {"{layer}.attn.b", "{layer}.attn.c", "{layer}.attn.x"})
+      .rename("{layer}.shortconv.conv", "{layer}.attn.conv")
+      .rename("{layer}.shortconv.out_proj", "{layer}.attn.o");
+}
+
 static const Family lfm2{
     "lfm2",
     {.architectures = {"Lfm2ForCausalLM"},
      .describe = describe,
      .weights = weights,
+     .gguf = {{.architecture = "lfm2",
+               .config = {{"conv_L_cache", "{arch}.shortconv.l_cache"}},
+               .constants = R"({"block_auto_adjust_ff_dim": false})",
+               .weights = gguf}},
      .ignore = {"block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
                 "block_use_swiglu", "block_use_xavier_init", "conv_dim", "conv_dim_out",
                 "conv_use_xavier_init", "num_heads", "theta"}}};

@@ -16,10 +16,17 @@ static WeightMap weights(const ModelSpec&) {
       .split("{layer}.mlp.gate_up_proj", {"{layer}.ffn.gate", "{layer}.ffn.up"});
 }
 
+static WeightMap gguf(const ModelSpec&) {
+  return gguf_decoder_names()
+      .split("{layer}.attn_qkv", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"})
+      .split("{layer}.ffn_up", {"{layer}.ffn.gate", "{layer}.ffn.up"});
+}
+
 static const Family phi3{"phi3",
                          {.architectures = {"Phi3ForCausalLM"},
                           .describe = describe,
                           .weights = weights,
+                          .gguf = {{.architecture = "phi3", .weights = gguf}},
                           .ignore = {"original_max_position_embeddings", "auto_map"}}};
 
 }  // namespace ttt::models

@@ -11,6 +11,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "paths.h"
 #include "ttt/base/error.h"
 #include "ttt/testing/check.h"
 #include "ttt/testing/fixture.h"
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 using namespace ttt::testing;
 using nlohmann::json;
 
-const fs::path golden = fs::path(TTT_SOURCE_DIR) / "tests/golden";
+const fs::path golden = fs::path(ttt::test::source_dir()) / "tests/golden";
 
 struct Port {
   const char *architecture, *fixture;
@@ -223,8 +224,8 @@ struct Ran {
 };
 Ran ttt(const std::string& arguments) {
   const fs::path out = fs::path(testing::TempDir()) / ("check-out" + std::to_string(getpid()));
-  const int status = std::system((fs::path(TTT_BUILD_DIR).string() + "/bin/ttt " + arguments + " > " +
-                                  out.string() + " 2> " + out.string() + ".err")
+  const int status = std::system((fs::path(ttt::test::build_dir()).string() + "/bin/ttt " + arguments +
+                                  " > " + out.string() + " 2> " + out.string() + ".err")
                                      .c_str());
   const auto read = [](const fs::path& path) {
     std::ifstream file(path);

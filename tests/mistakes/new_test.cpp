@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "paths.h"
 #include "ttt/base/error.h"
 #include "ttt/testing/check.h"
 #include "ttt/testing/fixture.h"
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 using namespace ttt::testing;
 using nlohmann::json;
 
-const fs::path golden = fs::path(TTT_SOURCE_DIR) / "tests/golden";
+const fs::path golden = fs::path(ttt::test::source_dir()) / "tests/golden";
 
 struct Case {
   const char *fixture, *nearest;
@@ -53,7 +54,7 @@ TEST_P(New, WritesAFileThatBuildsAndPasses) {
   std::ofstream(source) << made.text;
   const std::string command =
       std::string(TTT_CXX) + " -std=c++20 -O0 -Wall -Wextra -Werror -Wno-missing-field-initializers " +
-      TTT_CXX_FLAGS + " -fPIC -shared -I" + TTT_SOURCE_DIR + "/include " + source.string() + " " +
+      TTT_CXX_FLAGS + " -fPIC -shared -I" + ttt::test::source_dir() + "/include " + source.string() + " " +
       TTT_MODEL_SDK + " -Wl,-u,ttt_model_library_2 -o " + library.string();
   ASSERT_EQ(std::system(command.c_str()), 0) << made.text;
   const fs::path reference = golden / "reference" / (std::string(GetParam().fixture) + ".safetensors");
@@ -133,7 +134,7 @@ TEST_F(Unknown, BadArgumentsAreErrors) {
 }
 
 TEST_F(Unknown, TheCommandWritesAProject) {
-  const std::string program = fs::path(TTT_BUILD_DIR).string() + "/bin/ttt new " +
+  const std::string program = fs::path(ttt::test::build_dir()).string() + "/bin/ttt new " +
                               (folder_ / "checkpoint").string() + " --name unheard_of --out " +
                               (folder_ / "mine").string() + " > " + (folder_ / "out").string() + " 2> " +
                               (folder_ / "err").string();

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "paths.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/binding.h"
 #include "ttt/testing/registry.h"
@@ -58,7 +59,8 @@ class FullSize : public testing::TestWithParam<KnownArchitecture> {};
 // The weight map consumes exactly the tensors of the full-size checkpoint, by name and shape.
 TEST_P(FullSize, EveryTensorIsAWeight) {
   if (!provided(GetParam().architecture)) GTEST_SKIP() << "no family for " << GetParam().architecture;
-  static const json table = json::parse(std::ifstream(fs::path(TTT_TEST_DATA) / "full_size.json"));
+  static const json table =
+      json::parse(std::ifstream(fs::path(ttt::test::source_dir()) / "tests/testing/data/full_size.json"));
   std::vector<ttt::NamedShape> names;
   for (const json& row : table.at("architectures")) {
     if (row.at("name") != GetParam().name) continue;
