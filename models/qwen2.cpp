@@ -9,6 +9,7 @@ static ModelSpec describe(const HfConfig& c) {
   for (int i = 0; i < c.layers(); ++i) {
     AttentionSpec attn = attention(c, i);
     attn.qkv_bias = true;
+    attn.out_bias = false;  // GGUF files show biases of some kind only
     m.layers.push_back({.mixer = attn, .ffn = mlp(c)});
   }
   return m;

@@ -62,6 +62,7 @@ class Variants {
            int layer)
       : base_(base), model_(model), config_(config), numbers_(numbers), layer_(layer) {
     if (const auto* a = std::get_if<AttentionSpec>(&base.mixer)) attention(*a);
+    if (const auto* a = std::get_if<LatentAttentionSpec>(&base.mixer)) latent_attention(*a);
     if (const auto* s = std::get_if<SelectiveSsmSpec>(&base.mixer)) activation<SelectiveSsmSpec>(*s, "attn");
     if (const auto* s = std::get_if<SsdSpec>(&base.mixer)) ssd(*s);
     if (const auto* s = std::get_if<GatedDeltaNetSpec>(&base.mixer)) {
@@ -165,6 +166,36 @@ class Variants {
         set("gate of attention: " + std::string(name(op)) + " instead of " + std::string(name(a.gate->act)),
             [op](AttentionSpec& s) { s.gate->act = op; });
     }
+  }
+
+  void latent_attention(const LatentAttentionSpec& a) {
+    const auto set = [&](std::string cause, auto change) {
+      mixer<LatentAttentionSpec>(std::move(cause), change);
+    };
+    if (a.rope) {
+      set(a.rope->interleaved ? "RoPE layout: halves instead of interleaved pairs"
+                              : "RoPE layout: interleaved pairs instead of halves",
+          [](LatentAttentionSpec& s) { s.rope->interleaved = !s.rope->interleaved; });
+      for (float theta : numbers_.of({"theta", "base"})) {
+        if (theta > 1)
+          set("RoPE theta: " + short_number(theta) + " instead of " + short_number(a.rope->theta),
+              [theta](LatentAttentionSpec& s) { s.rope->theta = theta; });
+      }
+      set("RoPE scaling: none", [](LatentAttentionSpec& s) { s.rope->scaling = {}; });
+    }
+    set("attention scale: that of the heads' width", [](LatentAttentionSpec& s) { s.scale.reset(); });
+    for (float n : numbers_.of({"scal", "multiplier"})) {
+      if (n > 0) set("attention scale: " + text(n), [n](LatentAttentionSpec& s) { s.scale = n; });
+    }
+    if (a.window) {
+      for (int by : {1, -1})
+        set("window: " + text(*a.window + by) + " instead of " + text(a.window) + ", off by one",
+            [by](LatentAttentionSpec& s) { *s.window += by; });
+      set("window: none instead of " + text(a.window), [](LatentAttentionSpec& s) { s.window.reset(); });
+    }
+    for (float eps : epsilons())
+      set("eps of the latents' norms: " + text(eps) + " instead of " + text(a.norm_eps),
+          [eps](LatentAttentionSpec& s) { s.norm_eps = eps; });
   }
 
   void rotation(const AttentionSpec& a) {

@@ -19,9 +19,10 @@ constexpr std::array values{"eps",           "norm_eps",  "theta",  "renormalize
                             "max_positions", "entries",   "offset", "layer",
                             "layer_index",   "up_offset", "length"};
 // Sizes that every module of its kind has; any other integer is a knob too.
-constexpr std::array sizes{"heads",     "kv_heads",    "head_dim", "hidden",  "experts", "top_k",
-                           "inner",     "state",       "kernel",   "dt_rank", "key_dim", "value_dim",
-                           "key_heads", "conv_kernel", "dim",      "vocab",   "width",   "rank"};
+constexpr std::array sizes{"heads",   "kv_heads",  "head_dim",     "hidden",      "experts",
+                           "top_k",   "inner",     "state",        "kernel",      "dt_rank",
+                           "key_dim", "value_dim", "key_heads",    "conv_kernel", "dim",
+                           "vocab",   "width",     "kv_lora_rank", "nope_dim",    "rope_dim"};
 
 // The matrix that a backend multiplies by where several weights stand side by side (each module's resolve()).
 struct Fused {
@@ -67,7 +68,7 @@ struct Parts {
       if (contains(values, name)) continue;
       const std::string full = prefix + name;
       if (value.is_number_integer()) {
-        if (name != "kv_of_layer") shape[full] = value.get<std::int64_t>();
+        if (!name.ends_with("_of_layer")) shape[full] = value.get<std::int64_t>();
         if (!contains(sizes, name)) knobs.push_back(full);
       } else if (value.is_string()) {
         knobs.push_back(full + "=" + value.get<std::string>());
@@ -163,7 +164,7 @@ class Network {
   void module(const std::string& path, int layer, const std::string& kind, Json fields) {
     if (kind == "absent") return;
     if (kind == "custom") return custom(path, layer, fields);
-    const std::int64_t head_dim = fields.value("head_dim", 0);
+    const std::int64_t head_dim = fields.value("head_dim", fields.value("rope_dim", 0));
     // Modules inside: kinds of their own.
     const auto split_norm = [&](const char* name, std::int64_t width) {
       if (!fields.contains(name)) return;
@@ -207,7 +208,7 @@ class Network {
     Parts parts{.shape = {{"dim", spec_.dim}}};
     parts.add(Json::parse(spec.value("parameters", std::string("{}")), nullptr, false));
     auto dtypes = matrices(path, "custom");
-    if (spec.contains("cache")) {
+    if (spec.contains("caches")) {
       parts.knobs.push_back("cache");
       dtypes.emplace_back("kv", target_.kv_dtype(path));
     }

@@ -152,11 +152,14 @@ const std::vector<Network>& networks(const LoadOptions& options) {
     for (const std::string& architecture : family.architectures) {
       for (const KnownArchitecture& known : known_architectures()) {
         if (known.architecture != architecture) continue;
-        Description d = describe_config(known.config, options);
-        std::vector<Override> own;
-        std::ranges::copy_if(d.target.rows, std::back_inserter(own),
-                             [](const Override& row) { return row.origin == "model"; });
-        all.push_back({known.name, architecture, family.name, std::move(d.spec), std::move(own)});
+        try {
+          Description d = describe_config(known.config, options);
+          std::vector<Override> own;
+          std::ranges::copy_if(d.target.rows, std::back_inserter(own),
+                               [](const Override& row) { return row.origin == "model"; });
+          all.push_back({known.name, architecture, family.name, std::move(d.spec), std::move(own)});
+        } catch (const Error&) {  // a default that contradicts itself is nobody's network
+        }
       }
     }
   }
