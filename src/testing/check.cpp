@@ -122,6 +122,8 @@ class FullCheck {
     LoadOptions load_options = options_.load;
     load_options.precision = "f32";
     if (!load_options.cache) load_options.cache.emplace();
+    if (load_options.config.empty())
+      load_options.config = R"({"attn_implementation": "eager"})";  // as references do
     progress("config");
     const std::optional<Description> d = checker_.config(
         [&] { return options_.description ? *options_.description : describe(result_.path, load_options); });
