@@ -52,6 +52,7 @@ FORMAT_SPELLINGS = [
     ("*", r"llama3", "kind of RoPE scaling in config.json (rope_type)"),
     ("*", r"mamba[\w.]*", "the mixers of Gu and Dao's papers, which a dozen families use"),
     ("include/ttt/text/vocabulary.h", r"gpt2|llama|gemma4|rwkv", "values of GGUF's tokenizer.ggml.model"),
+    ("src/text/tokenizer_json_writer.cpp", r"gemma4|gpt2|llama", "values of GGUF's tokenizer.ggml.model"),
     ("src/text/gguf_*", r".*", "values of GGUF's tokenizer.ggml.model and tokenizer.ggml.pre"),
     ("src/text/pre_tokenizer.cpp", r"gpt2", "the split pattern that tokenizer.json's ByteLevel stands for"),
     ("src/convert/hf_config.cpp", r"mamba", "keys of config.json"),
