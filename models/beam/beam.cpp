@@ -102,8 +102,10 @@ class DepthScaledBlock final : public Block {
 };
 
 static CustomSpec block(const HfConfig& c, int layer, int dim, bool dense) {
-  AttentionSpec attn = attention(c, layer);
   c.require("attention_bias", false);
+  AttentionSpec attn{
+      .heads = c.heads(), .kv_heads = c.kv_heads(), .head_dim = c.head_dim(), .window = c.window(layer)};
+  if (attn.window) attn.rope = c.rope(layer);  // layers that see everything do not rotate
   attn.qk_norm = QkNorm::per_head;
   attn.qk_norm_spec.eps = c.norm_eps();
   attn.gate = AttentionGateSpec{};

@@ -82,6 +82,7 @@ TEST_F(Null, EveryOpInfersItsResult) {
   expect(ops::repeat(heads, 1, 3), {1, 12, 5, 16});
   expect(ops::typecast(x, DataType::bfp8_b), {1, 1, 5, 64}, DataType::bfp8_b);
   expect(ops::to_contiguous(heads.swap_axes(1, 2)), {1, 5, 4, 16});
+  expect(ops::to_memory_config(x, {.buffer_type = BufferType::l1}), {1, 1, 5, 64});
 
   std::set<std::string> ran;
   for (const OpCount& c : device->op_counts()) {
