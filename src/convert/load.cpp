@@ -235,7 +235,11 @@ std::vector<FamilyInfo> families(const std::vector<fs::path>& given) {
   for (const auto& library : model_libraries(given)) {
     for (const auto& family : library->families()) {
       FamilyInfo info{
-          .name = family.name, .architectures = family.architectures, .gguf = {}, .library = library->path()};
+          .name = family.name,
+          .architectures = family.architectures,
+          .gguf = {},
+          .modules = family.modules,
+          .library = library->path()};
       for (const auto& part : family.gguf) info.gguf.push_back(part.architecture);
       all.push_back(std::move(info));
     }
