@@ -69,6 +69,7 @@ class Whole final : public Part {
 // Whether a module of the core divides its work among the columns of a mesh.
 bool divides(const MixerSpec& spec, const Mesh& mesh) {
   if (const auto* attention = std::get_if<AttentionSpec>(&spec)) return divides(*attention, mesh);
+  if (const auto* latent = std::get_if<LatentAttentionSpec>(&spec)) return latent->heads % mesh.cols == 0;
   return std::holds_alternative<Absent>(spec);
 }
 bool divides(const FfnSpec& spec, const Mesh& mesh) {
