@@ -178,8 +178,8 @@ SequencePtr Generator::Impl::prepare(GenerationRequest request) const {
     throw Error("the prompt of " + std::to_string(s->prompt_size) + " tokens leaves no room for an answer",
                 "the context holds " + std::to_string(context) + " tokens",
                 memory ? "shorten the prompt, or raise KV memory (kv_bytes " +
-                             std::to_string(options_.kv_bytes) + ") and max_context"
-                       : "shorten the prompt, or raise max_context");
+                             std::to_string(options_.kv_bytes) + ") and the context (max_context, --context)"
+                       : "shorten the prompt, or raise the context (max_context, --context)");
   }
   s->limit = std::min(static_cast<std::size_t>(params.max_new_tokens), context - s->prompt_size);
   s->end_ids = params.stop_token_ids;

@@ -22,8 +22,7 @@ class WeightCache {
  public:
   WeightCache() = default;  // no cache: converted weights stay in memory
   explicit WeightCache(std::filesystem::path folder);
-  // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty when none can be
-  // had.
+  // $TTT_CACHE/weights, else $XDG_CACHE_HOME/ttt/weights, else ~/.cache/ttt/weights; empty: there is none.
   static std::filesystem::path default_folder();
 
   const std::filesystem::path& folder() const { return folder_; }
