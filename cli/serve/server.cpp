@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -42,6 +44,57 @@ std::string without_port(const std::string& host) {
   const std::size_t colon = host.rfind(':');
   return colon == std::string::npos || host.back() == ']' ? host : host.substr(0, colon);
 }
+
+// A thread for each connection that lasts as long as it, up to `most`; further connections wait for one that
+// ends. A pool of standing threads would hold what the allocator caches for each of them, however few are
+// needed.
+class ConnectionThreads : public httplib::TaskQueue {
+  using Enqueued =
+      decltype(std::declval<httplib::TaskQueue&>().enqueue({}));  // void or bool, by the library's version
+
+ public:
+  explicit ConnectionThreads(int most) : most_(most) {}
+
+  Enqueued enqueue(std::function<void()> connection) override {
+    const std::lock_guard lock(mutex_);
+    waiting_.push_back(std::move(connection));
+    if (running_ < most_) {
+      try {
+        std::thread([this] { run(); }).detach();
+        ++running_;
+      } catch (const std::system_error&) {
+        if (running_ == 0) throw;  // else one of the others takes it
+      }
+    }
+    return static_cast<Enqueued>(true);
+  }
+
+  // Waits for all connections to end.
+  void shutdown() override {
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [this] { return running_ == 0; });
+  }
+
+ private:
+  void run() {
+    std::unique_lock lock(mutex_);
+    while (!waiting_.empty()) {
+      const std::function<void()> connection = std::move(waiting_.front());
+      waiting_.pop_front();
+      lock.unlock();
+      connection();
+      lock.lock();
+    }
+    --running_;
+    ended_.notify_all();  // under the lock: nothing of this object is used after it
+  }
+
+  const int most_;
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::deque<std::function<void()>> waiting_;
+  int running_ = 0;
+};
 
 }  // namespace
 
@@ -117,9 +170,7 @@ class Server::Impl {
   }
 
   void configure() {
-    http_.new_task_queue = [n = options_.max_connections] {
-      return new httplib::ThreadPool(static_cast<std::size_t>(n));
-    };
+    http_.new_task_queue = [n = options_.max_connections] { return new ConnectionThreads(n); };
     http_.set_payload_max_length(options_.max_body);
     http_.set_read_timeout(options_.read_timeout);
     http_.set_write_timeout(options_.write_timeout);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <thread>
 
 #include "text/tokenizer_impl.h"
 #include "ttt/base/error.h"
@@ -12,6 +13,17 @@
 namespace ttt::inline v2 {
 
 namespace text {
+
+namespace {
+
+// Of the buffers that grow with the text.
+std::size_t buffer_bytes(const Scratch& s) {
+  const auto bytes = [](const auto& v) { return v.capacity() * sizeof(v[0]); };
+  return bytes(s.symbols) + bytes(s.heap) + bytes(s.scores) + bytes(s.float_scores) + bytes(s.tokens) +
+         bytes(s.starts);
+}
+
+}  // namespace
 
 std::uint64_t stable_hash(std::string_view bytes, std::uint64_t seed) {
   std::uint64_t hash = mix(seed ^ 0x9E3779B97F4A7C15u, bytes.size() ^ 0xC2B2AE3D27D4EB4Fu);
@@ -232,8 +244,11 @@ std::vector<std::int32_t> TokenizerImpl::encode(std::string_view text, const Enc
   }
   if (options.add_special_tokens) ids.insert(ids.end(), suffix.begin(), suffix.end());
 
+  // What one long text took is not kept, nor more than can be used at once.
+  constexpr std::size_t most_kept = 1 << 20;
+  if (buffer_bytes(*scratch) > most_kept) return ids;
+  static const std::size_t most_scratches = std::max(1u, std::thread::hardware_concurrency());
   const std::lock_guard lock(scratch_mutex_);
-  constexpr std::size_t most_scratches = 64;
   if (scratches_.size() < most_scratches) scratches_.push_back(std::move(scratch));
   return ids;
 }

@@ -2,10 +2,13 @@
 
 import concurrent.futures
 import json
+import subprocess
 import sys
 
 import pytest
 from support import ROOT, make_checkpoint, reference
+
+import ttt
 
 sys.path.insert(0, str(ROOT / "tests/serve"))
 from server_process import Server  # noqa: E402
@@ -31,26 +34,44 @@ def client(server):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_greedy_tokens_are_transformers_alone_and_among_others(name, folder):
-    """Prompts of ids; the ids of the answer are read from its log-probabilities' tokens by their text alone, so text is compared."""
-    import ttt
-
+    """Prompts of ids; answers are compared as text. 32 at once of mixed lengths: in chunks, with prefix hits, in KV memory that forces some back."""
     golden = reference(name)
     path = make_checkpoint(name, folder / "served")
+    model = ttt.load(path, precision="f32", threads=2)
     prompt = golden["input_ids"][0].tolist()
-    wanted = ttt.Tokenizer.from_checkpoint(path).decode(golden["continuation"].tolist())
-    with serve(path, "--max-batch", 8, "--max-step-tokens", 16) as running:
+    wanted = model.tokenizer.decode(golden["continuation"].tolist())
+    position = sum(layer.bytes_per_position for layer in model.kv_layers)
+    memory = ["--kv-gigabytes", f"{24 * 4 * position / 1e9:.9f}"] if position else []
+    with serve(path, "--max-batch", 8, "--max-step-tokens", 16, "--block-size", 4, *memory) as running:
         client = openai.OpenAI(base_url=running.url + "/v1", api_key="none", timeout=60, max_retries=0)
 
-        def complete(ids):
-            return client.completions.create(model=path.name, prompt=ids, max_tokens=8, temperature=0,
+        def complete(given):
+            return client.completions.create(model=path.name, prompt=given, max_tokens=8, temperature=0,
                                              extra_body={"ignore_eos": True}).choices[0].text
 
         assert complete(prompt) == wanted
         prompts = [prompt[: 1 + i % 23] for i in range(31)]
-        alone = {len(ids): complete(ids) for ids in prompts[:23]}
+        sampling = ttt.SamplingParams(max_new_tokens=8, ignore_eos=True)
         with concurrent.futures.ThreadPoolExecutor(32) as pool:
             texts = list(pool.map(complete, [prompt, *prompts]))
-        assert texts == [wanted] + [alone[len(ids)] for ids in prompts]
+        assert texts == [wanted] + [model.generate(ids, sampling).text for ids in prompts]
+        if model.capabilities.prefix_reuse:
+            assert running.metric("ttt_preemptions_total") > 0 and running.metric("ttt_prefix_cache_hit_tokens_total") > 0
+        # The program on one text.
+        answer = subprocess.run([sys.executable, "-m", "ttt", "run", "--model", str(path), "--raw", "--prompt", "The other thing", "--max-new-tokens", "8",
+                                 "--temperature", "0", "--precision", "f32"], capture_output=True, text=True, timeout=60)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout == client.completions.create(model=path.name, prompt="The other thing", max_tokens=8, temperature=0).choices[0].text + "\n"
+
+
+@pytest.mark.parametrize("precision", ["f32", "bfp8_b"])
+def test_a_converted_folder_is_served(precision, checkpoint, folder):
+    out = folder / f"converted-{precision}"
+    subprocess.run([sys.executable, "-m", "ttt", "convert", "--model", str(checkpoint), "--out", str(out), "--precision", precision], check=True,
+                   capture_output=True, timeout=60)
+    wanted = ttt.load(checkpoint, precision=precision, threads=2).generate("The other thing", max_new_tokens=12).text
+    with Server([sys.executable, "-m", "ttt"], out, "--precision", precision, "--threads", "2") as running:
+        assert running.complete("The other thing", max_tokens=12)["choices"][0]["text"] == wanted
 
 
 def test_completions(client, model):

@@ -247,6 +247,26 @@ class Life(unittest.TestCase):
             self.assertEqual(server.call("GET", "/v1/models", headers={"Authorization": "Bearer secret"})[0], 200)
             self.assertEqual(server.call("GET", "/health")[0], 200)
 
+    def test_connections_have_threads_while_they_last(self):
+        with serve("--max-connections", "2") as server:
+            at_rest = server.threads()
+            held = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(2)]
+            for s in held:
+                s.sendall(b"GET /health HTTP/1.1\r\n")
+            statuses = []
+            third = threading.Thread(target=lambda: statuses.append(server.call("GET", "/health")[0]))
+            third.start()
+            third.join(1)
+            self.assertEqual((statuses, server.threads()), ([], at_rest + 2))
+            for s in held:
+                s.close()
+            third.join(30)
+            self.assertEqual(statuses, [200])
+            deadline = time.monotonic() + 20
+            while server.threads() != at_rest:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+
     def test_answers_end_before_the_server_does(self):
         with serve() as server:
             found = {}

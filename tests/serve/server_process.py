@@ -48,7 +48,7 @@ class Server:
         self.process.stdout.close()
         self.reader.join()
 
-    def call(self, method, path, body=None, headers=None, timeout=60):
+    def call(self, method, path, body=None, headers=None, timeout=300):
         """(status, parsed body or text)"""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
@@ -80,6 +80,12 @@ class Server:
             assert time.monotonic() < deadline, "a request is stuck"
             time.sleep(0.05)
 
-    def resident_bytes(self):
+    def _status(self, field):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
-            return int(re.search(r"RssAnon:\s+(\d+) kB", file.read())[1]) * 1024
+            return int(re.search(rf"{field}:\s+(\d+)", file.read())[1])
+
+    def resident_bytes(self):
+        return self._status("RssAnon") * 1024
+
+    def threads(self):
+        return self._status("Threads")

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -94,6 +96,17 @@ def test_recurrent_state_is_served_without_prefix_caching_and_refused_with_it(na
         tokens = generate(llm, prompts, greedy())
     assert tokens[0] == wanted
     assert tokens[1:] == wanted_tokens(ttt.load(path, precision="f32"), prompts[1:], 8)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bfp8_b"])
+def test_a_converted_folder(checkpoint, folder, precision):
+    out = folder / f"converted-{precision}"
+    subprocess.run([sys.executable, "-m", "ttt", "convert", "--model", str(checkpoint), "--out", str(out), "--precision", precision], check=True,
+                   capture_output=True, timeout=120)
+    prompts = mixed_prompts(4)
+    with engine(out, additional_config={"ttt": {"precision": precision, "threads": 2}}) as llm:
+        tokens = generate(llm, prompts, greedy())
+    assert tokens == wanted_tokens(ttt.load(checkpoint, precision=precision), prompts, 8)
 
 
 def test_one_request_and_thirty_two(llm, ours):

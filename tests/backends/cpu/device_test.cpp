@@ -51,6 +51,22 @@ TEST(CpuDevice, CountsAndReusesMemory) {
   EXPECT_THROW(d->allocate({.shape = {std::int64_t{1} << 40, std::int64_t{1} << 40}}), Error);
 }
 
+TEST(CpuDevice, SmallerTensorsLiveInTheMemoryOfLargerOnes) {
+  const auto d = device("portable", 1);
+  const std::byte* first = nullptr;
+  const auto allocate = [&](std::int64_t rows) {
+    return d->allocate({.shape = {1, 1, rows, 1000}, .dtype = DataType::f32});
+  };
+  { first = allocate(1000).data<std::byte>(); }
+  // Down to an eighth; then a block of its own.
+  for (const std::int64_t rows : {900, 500, 130}) EXPECT_EQ(allocate(rows).data<std::byte>(), first) << rows;
+  EXPECT_NE(allocate(50).data<std::byte>(), first);
+  // A block that was given out for less is as large as before.
+  const Tensor small = allocate(130);
+  EXPECT_EQ(small.data<std::byte>(), first);
+  EXPECT_NE(allocate(1000).data<std::byte>(), first);
+}
+
 TEST(CpuDevice, ReadsBackWhatWasWritten) {
   const auto d = device(isas().back());
   const std::vector<float> values = random_values(3 * 5 * 33, 1);
