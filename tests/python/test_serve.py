@@ -55,6 +55,10 @@ def test_greedy_tokens_are_transformers_alone_and_among_others(name, folder):
         with concurrent.futures.ThreadPoolExecutor(32) as pool:
             texts = list(pool.map(complete, [prompt, *prompts]))
         assert texts == [wanted] + [model.generate(ids, sampling).text for ids in prompts]
+        # All in one request, so that memory does run out.
+        sampling.max_new_tokens = 24
+        answer = client.completions.create(model=path.name, prompt=[prompt, *prompts], max_tokens=24, temperature=0, extra_body={"ignore_eos": True})
+        assert [choice.text for choice in answer.choices] == [model.generate(ids, sampling).text for ids in [prompt, *prompts]]
         if model.capabilities.prefix_reuse:
             assert running.metric("ttt_preemptions_total") > 0 and running.metric("ttt_prefix_cache_hit_tokens_total") > 0
         # The program on one text.
