@@ -89,16 +89,15 @@ void copy_strided(CpuDevice&, std::byte* to, const Shape& to_strides, const std:
                   const Shape& from_strides, const Shape& shape, std::size_t size);
 Tensor contiguous(CpuDevice&, const Tensor&);  // itself where it is
 
-// Elements that one piece of a parallel loop should have at least: less is not worth a section.
+// Multiplications or elements below which a parallel section is not worth its price.
 constexpr std::int64_t parallel_grain = 16384;
 
-// f(begin, end, thread) over `count` items of `cost` elements each.
+// f(begin, end, thread) over `count` items of `cost` elements each, in even pieces.
 template <class F>
 void for_each_piece(CpuDevice& device, std::int64_t count, std::int64_t cost, F&& f) {
-  std::int64_t grain = (parallel_grain + cost - 1) / std::max<std::int64_t>(cost, 1);
-  if (grain < 1) grain = 1;
-  const std::int64_t fair = count / (device.pool().size() * 4);
-  device.pool().parallel_for(count, grain > fair ? grain : fair, f);
+  const std::int64_t worth = count * cost / (parallel_grain / 2), most = device.pool().size() * 4;
+  const std::int64_t pieces = worth < 1 ? 1 : worth < most ? worth : most;
+  device.pool().parallel_for(count, (count + pieces - 1) / pieces, f);
 }
 
 }  // namespace ttt::inline v2::cpu

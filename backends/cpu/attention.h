@@ -34,6 +34,25 @@ struct KeyRows {
   std::int64_t table_element = 0, table_stride = 0, table_width = 0;
   const std::int32_t* chosen = nullptr;  // paged: key i stands at position chosen[i]; null: at i
 
+  // Asks for the memory of keys that will be loaded soon: pages are short, so the processor does not guess.
+  void prefetch(std::int64_t begin, std::int64_t count) const {
+    if (!paged || chosen != nullptr) return;
+    const auto row_bytes = static_cast<std::int64_t>(
+        is_block_float(elements.dtype) ? block_row_bytes(dim)
+                                       : static_cast<std::size_t>(dim) * bytes_of(elements.dtype));
+    for (std::int64_t i = 0; i < count;) {
+      const std::int64_t page = (begin + i) / block, inside = (begin + i) % block;
+      const std::int64_t n = std::min(count - i, block - inside);
+      const std::int64_t index =
+          page < table_width ? load_index(table, table_element + page * table_stride) : -1;
+      if (index >= 0 && index < blocks) {
+        const std::byte* from = elements.base + ((index * heads + head) * block + inside) * row_bytes;
+        for (std::int64_t at = 0; at < n * row_bytes; at += 64) __builtin_prefetch(from + at);
+      }
+      i += n;
+    }
+  }
+
   // Keys [begin, begin + count) as float32, [count][ld]; pages that the table does not name are zeros.
   void load(const Kernels& k, std::int64_t begin, std::int64_t count, float* to, std::int64_t ld) const {
     if (!paged) {
@@ -198,7 +217,10 @@ class Attention {
       }
       if (low >= high) continue;
       const std::int64_t skip = low - at, n = high - low;
+      if (values != nullptr) values->prefetch(low, n);
       keys.load(k_, low, n, raw, head_dim_);
+      if (at + key_block < end)
+        keys.prefetch(at + key_block, std::min<std::int64_t>(key_block, end - at - key_block));
       if (n < key_block) std::memset(transposed, 0, static_cast<std::size_t>(head_dim_ * key_block) * 4);
       k_.transpose(raw, head_dim_, transposed + skip, key_block, n, head_dim_);
       if (n < key_block) std::memset(value, 0, static_cast<std::size_t>(key_block * value_ld_) * 4);

@@ -35,8 +35,9 @@ class Product {
         pairs_(bf16_rows && k_.gemm_dp != nullptr && p.format != Format::f32),
         depth_(p.tiles() * tile_depth) {}
 
-  // read(row, float* to): row's p.in inputs. write(row, column, count, float* values): outputs of a row,
-  // values may be changed.
+  // read(row, to): row's p.in inputs, as float32 or, where `to` is uint16_t* (only asked for when the rows
+  // are bf16), as they are. write(row, column, count, float* values): outputs of a row, values may be
+  // changed.
   template <class Read, class Write>
   void run(const std::vector<Group>& groups, const Activation& activation, Read&& read, Write&& write) {
     std::int64_t rows = 0, work = 0, most = 0;
@@ -89,8 +90,8 @@ class Product {
   template <class Read>
   void prepare(const std::vector<Group>& groups, std::int64_t rows, int threads, Read&& read) {
     prepared_ = reinterpret_cast<float*>(device_.shared_scratch(static_cast<std::size_t>(rows * depth_) * 4));
-    const auto pad = [&](float* row) {
-      if (depth_ > p_.in) std::memset(row + p_.in, 0, static_cast<std::size_t>(depth_ - p_.in) * 4);
+    const auto pad = [&](auto* row) {
+      if (depth_ > p_.in) std::memset(row + p_.in, 0, static_cast<std::size_t>(depth_ - p_.in) * sizeof *row);
     };
     for (const Group& g : groups) {
       if (is_direct(g)) {
@@ -104,21 +105,23 @@ class Product {
       const auto fill = [&](std::int64_t begin, std::int64_t end, int thread) {
         for (std::int64_t b = begin; b < end; ++b) {
           const std::int64_t first = block_row(g, blocks, b), count = block_row(g, blocks, b + 1) - first;
-          auto* rows_f32 = reinterpret_cast<float*>(
-              device_.scratch(thread, static_cast<std::size_t>(most_block_rows * depth_) * 6 + 64));
-          for (std::int64_t r = 0; r < count; ++r) {
-            read(g.first_row + first + r, rows_f32 + r * depth_);
-            pad(rows_f32 + r * depth_);
-          }
+          std::byte* memory =
+              device_.scratch(thread, static_cast<std::size_t>(most_block_rows * depth_) * 4 + 64);
           float* to = prepared(g.first_row + first);
+          const auto fill_rows = [&](auto* values) {
+            for (std::int64_t r = 0; r < count; ++r) {
+              read(g.first_row + first + r, values + r * depth_);
+              pad(values + r * depth_);
+            }
+          };
           if (pairs_ && k_.pair_rows_apart) {
-            k_.f32_to_bf16(rows_f32, reinterpret_cast<std::uint16_t*>(to), count * depth_);
+            fill_rows(reinterpret_cast<std::uint16_t*>(to));
           } else if (pairs_) {  // a pair of bf16 moves as one 32-bit word
-            auto* words = reinterpret_cast<std::uint16_t*>(rows_f32 + count * depth_);
-            k_.f32_to_bf16(rows_f32, words, count * depth_);
-            k_.interleave(reinterpret_cast<const float*>(words), depth_ / 2, to, count, depth_ / 2);
+            fill_rows(reinterpret_cast<std::uint16_t*>(memory));
+            k_.interleave(reinterpret_cast<const float*>(memory), depth_ / 2, to, count, depth_ / 2);
           } else {
-            k_.interleave(rows_f32, depth_, to, count, depth_);
+            fill_rows(reinterpret_cast<float*>(memory));
+            k_.interleave(reinterpret_cast<const float*>(memory), depth_, to, count, depth_);
           }
         }
       };
@@ -208,9 +211,9 @@ class Product {
     if (g.has_bias) load_values(k_, g.bias, g.bias_element + column, 1, width, bias);
 
     const bool as_stored = pairs_ ? p_.format == Format::bf16 : p_.format == Format::f32;
-    // What is expanded at a time stays in the second-level cache; the sums wait in memory between the pieces.
+    // What is expanded at a time stays in the first-level cache; the sums wait in memory between the pieces.
     const std::int64_t tiles = p_.tiles();
-    std::int64_t step = as_stored ? tiles : pairs_ ? 128 : 64;
+    std::int64_t step = as_stored ? tiles : pairs_ ? 8 : 4;
     if (pairs_ && k_.pair_tiles > 0) step = k_.pair_tiles;
     step = std::min(step, tiles);
     const std::int64_t rows = block_row(g, blocks, task.block_end) - block_row(g, blocks, task.block_begin);
@@ -235,7 +238,13 @@ class Product {
         }
         matrix = memory;
       }
+      // The next piece comes out of memory while the products of this one are computed.
+      const std::uint8_t* ahead = from + static_cast<std::size_t>(count) * packed_tile_bytes(p_.format);
+      const std::int64_t lines =
+          as_stored ? 0
+                    : static_cast<std::int64_t>(ahead - from) / 64 / (task.block_end - task.block_begin) + 1;
       for (std::int64_t b = task.block_begin; b < task.block_end; ++b) {
+        for (std::int64_t line = 0; line < lines; ++line, ahead += 64) __builtin_prefetch(ahead, 0, 2);
         const std::int64_t row = block_row(g, blocks, b), n = block_row(g, blocks, b + 1) - row;
         const float* x = prepared(g.first_row + row);
         float* c = pieces ? sums + (row - first) * panel_width : sums;
@@ -266,6 +275,13 @@ class Product {
   float* prepared_ = nullptr;
 };
 
+void load_row(const Kernels& k, const Elements& from, std::int64_t element, std::int64_t n, float* to) {
+  load_values(k, from, element, 1, n, to);
+}
+void load_row(const Kernels&, const Elements& from, std::int64_t element, std::int64_t n, std::uint16_t* to) {
+  std::memcpy(to, from.at(element), static_cast<std::size_t>(n) * sizeof *to);
+}
+
 }  // namespace
 
 void run_linear(CpuDevice& device, OpCall& call) {
@@ -293,10 +309,10 @@ void run_linear(CpuDevice& device, OpCall& call) {
   Product product(device, p, x.dtype() == DataType::bf16);
   product.run(
       groups, call.as<LinearAttributes>().activation,
-      [&](std::int64_t row, float* values) {
+      [&](std::int64_t row, auto* values) {
         std::int64_t at = 0;
         rows.begin(row, &at);
-        load_values(k, from, at, 1, p.in, values);
+        load_row(k, from, at, p.in, values);
       },
       [&](std::int64_t row, std::int64_t column, std::int64_t count, float* values) {
         store_values(k, values, to, row * p.out + column, count);
@@ -356,12 +372,12 @@ void run_sparse_matmul(CpuDevice& device, OpCall& call) {
   Product product(device, p, x.dtype() == DataType::bf16);
   product.run(
       groups, Activation{},
-      [&](std::int64_t row, float* values) {
+      [&](std::int64_t row, auto* values) {
         const std::int64_t pair = order[static_cast<std::size_t>(row)], token = pair / choices,
                            choice = pair % choices;
         const std::int64_t element =
             shared ? token * x.strides()[-2] : token * x.strides()[-3] + choice * x.strides()[-2];
-        load_values(k, from, element, 1, p.in, values);
+        load_row(k, from, element, p.in, values);
       },
       [&](std::int64_t row, std::int64_t column, std::int64_t n, float* values) {
         store_values(k, values, to, order[static_cast<std::size_t>(row)] * p.out + column, n);
