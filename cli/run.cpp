@@ -20,7 +20,7 @@ struct RunFlags {
   std::optional<std::string> prompt;
   std::string system;
   bool raw = false, json = false;
-  int context = 0;
+  int context = 0, prompt_lookup_tokens = 0;
   ttt::SamplingParams sampling;
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<int> top_k;
@@ -67,6 +67,7 @@ class Session {
     ttt::GeneratorOptions options;
     options.max_batch = 1;
     options.max_context = flags.context;
+    options.prompt_lookup_tokens = flags.prompt_lookup_tokens;
     options.eos_token_ids = ttt::end_ids(loaded_);
     generator_.emplace(*loaded_.model, &*loaded_.tokenizer, options);
     if (!raw_) {
@@ -109,6 +110,10 @@ class Session {
     report.add("load time", load_seconds_ * 1e3, "ms", 0);
     report.add("time to first token", result.timings.time_to_first_token * 1e3, "ms", 1);
     report.add("tokens per second per user", result.timings.tokens_per_second(), "", 1);
+    if (flags_.prompt_lookup_tokens > 0) {
+      report.add("drafted tokens", result.drafted_tokens);
+      report.add("accepted tokens", result.accepted_tokens);
+    }
     report.add("precision", loaded_.model->target().precision);
     report.add("device", loaded_.device->description());
     report.add("weights", megabytes(loaded_.model->weight_bytes()), "MB", 1);
@@ -245,6 +250,12 @@ void add_run(Program& program) {
   app->add_option("--context", flags->context,
                   "Tokens of prompt and answer; default: the model's, as far as 1 GiB of KV cache holds")
       ->check(positive())
+      ->type_name("N");
+  app->add_option("--prompt-lookup-tokens", flags->prompt_lookup_tokens,
+                  "Speculate by up to N tokens that followed the same words before; the answer does not "
+                  "change; 0: off")
+      ->check(CLI::NonNegativeNumber.description(""))
+      ->capture_default_str()
       ->type_name("N");
   app->add_option("--temperature", flags->temperature,
                   "0 is greedy; default of this and the next four: the checkpoint's own, else greedy")

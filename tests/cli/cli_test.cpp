@@ -126,6 +126,21 @@ TEST_F(Cli, RunAnswersAPromptAndSaysHowFast) {
   EXPECT_EQ(outcome.out.find("peak memory"), std::string::npos);  // an answer can be piped
 }
 
+TEST_F(Cli, RunSpeculatesByThePrompt) {
+  const std::string flags =
+      with_model("run") + "--raw --prompt 'abc abc abc abc' --max-new-tokens 40 --precision f32 --json";
+  const json plain = ttt(flags).object(), drafted = ttt(flags + " --prompt-lookup-tokens 4").object();
+  EXPECT_EQ(drafted.at("text"), plain.at("text"));
+  EXPECT_EQ(drafted.at("new_tokens"), plain.at("new_tokens"));
+  EXPECT_GT(drafted.at("drafted_tokens"), 0);
+  EXPECT_GE(drafted.at("drafted_tokens"), drafted.at("accepted_tokens"));
+  EXPECT_FALSE(plain.contains("drafted_tokens"));
+  const fs::path recurrent = folder() / "recurrent";
+  write_checkpoint("mamba", recurrent);
+  expect_error(ttt("run --prompt x --raw --prompt-lookup-tokens 4 --model " + recurrent.string()),
+               "prompt_lookup_tokens");
+}
+
 TEST_F(Cli, ACacheThatCanNotBeWrittenIsNoted) {
   const fs::path file = folder() / "a_file", wide = folder() / "wide";  // small weights are never cached
   std::ofstream(file) << "not a folder";

@@ -1,14 +1,21 @@
 // Every fixture through the whole stack, against what transformers computed for it (docs/references.md): in
 // one piece, in chunks of 5, token by token, and as one of eight sequences of different lengths.
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "paths.h"
 #include "ttt/base/error.h"
+#include "ttt/convert/load.h"
 #include "ttt/convert/safetensors.h"
+#include "ttt/ops/backend.h"
+#include "ttt/runtime/generator.h"
 #include "ttt/testing/evaluate.h"
 #include "ttt/testing/fixture.h"
 
@@ -52,6 +59,98 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, Golden, testing::ValuesIn(fixtures()), [](con
       name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
   return name;
 });
+
+// Speculation by what stood in the sequence before leaves greedy output as it is; a network whose state can
+// not be taken back refuses it.
+TEST(GoldenPromptLookup, OutputIsThatOfPlainGreedy) {
+  const fs::path folder = fs::path(testing::TempDir()) / ("prompt-lookup-" + std::to_string(::getpid()));
+  std::size_t accepted = 0, refused = 0, equal = 0;
+  for (const fs::path& fixture : fixtures()) {
+    SCOPED_TRACE(fixture.stem());
+    fs::remove_all(folder);
+    ttt::testing::write_fixture(fixture, folder);
+    const ttt::LoadedModel loaded =
+        ttt::load(folder, {.precision = "f32", .threads = 1, .deterministic = true, .cache = fs::path()});
+    const ttt::GeneratorOptions drafting{.max_batch = 1, .max_context = 96, .prompt_lookup_tokens = 5};
+    const ttt::Capabilities can = loaded.model->capabilities();
+    if (!can.speculation || !can.chunked_prefill || !can.mixed_step) {
+      EXPECT_THROW(ttt::Generator(*loaded.model, nullptr, drafting), ttt::Error);
+      ++refused;
+      continue;
+    }
+    ttt::GenerationRequest request;
+    for (const std::int32_t id : {5, 9, 17, 3, 11, 9, 17, 3, 5, 9, 17}) request.prompt_ids.push_back(id);
+    request.sampling.max_new_tokens = 40;
+    ttt::Generator plain(*loaded.model, nullptr, {.max_batch = 1, .max_context = 96}),
+        with_drafts(*loaded.model, nullptr, drafting);
+    const ttt::GenerationResult expected = plain.generate(request), result = with_drafts.generate(request);
+    ASSERT_EQ(expected.error, "");
+    EXPECT_EQ(result.ids, expected.ids);
+    EXPECT_LE(result.accepted_tokens, result.drafted_tokens);
+    accepted += result.accepted_tokens;
+    ++equal;
+  }
+  fs::remove_all(folder);
+  EXPECT_GT(accepted, 100u);
+  EXPECT_GT(refused, 5u);
+  EXPECT_GT(equal, 50u);
+}
+
+// The same on every instruction set that works here: every kernel has its turn, whatever the machine's best
+// is.
+class GoldenIsa : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const char* before = std::getenv("TTT_CPU_ISA");
+    if (before != nullptr) before_ = before;
+    ::setenv("TTT_CPU_ISA", GetParam(), 1);
+  }
+  void TearDown() override {
+    before_ ? ::setenv("TTT_CPU_ISA", before_->c_str(), 1) : ::unsetenv("TTT_CPU_ISA");
+  }
+
+ private:
+  std::optional<std::string> before_;
+};
+
+TEST_P(GoldenIsa, AgreesWithTheReference) {
+  try {
+    ttt::open_device("cpu", {.threads = 1});
+  } catch (const ttt::Error&) { GTEST_SKIP() << GetParam() << " does not work here"; }
+  for (const char* name :
+       {"llama", "gemma3_text", "gpt2", "qwen3_moe", "deepseek_v3", "mamba2", "qwen3_next"}) {
+    const GoldenResult result =
+        ttt::testing::evaluate_golden(golden_folder / "fixtures" / (std::string(name) + ".json"),
+                                      {.load = {.threads = 2}, .chunks = true, .batch = true});
+    ASSERT_EQ(result.runs.size(), 2u);
+    for (const GoldenRun& run : result.runs)
+      EXPECT_TRUE(run.passed) << name << " in " << run.precision << ": " << run.failure;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, GoldenIsa, testing::Values("portable", "avx2", "avx512", "avx512_bf16", "amx"),
+                         [](const auto& isa) { return std::string(isa.param); });
+
+// Tensors of a decode step come out of memory that earlier steps gave back.
+TEST(GoldenDecode, SteadyStateAsksTheSystemForNothing) {
+  const fs::path folder = fs::path(testing::TempDir()) / ("steady-" + std::to_string(::getpid()));
+  ttt::testing::write_fixture(golden_folder / "fixtures/llama.json", folder);
+  const ttt::LoadedModel loaded =
+      ttt::load(folder, {.precision = "bfp8_b", .threads = 2, .cache = fs::path()});
+  fs::remove_all(folder);
+  ttt::Generator generator(*loaded.model, nullptr, {.max_batch = 4, .max_context = 128});
+  std::vector<std::size_t> from_system;
+  ttt::GenerationRequest request;
+  request.prompt_ids = {5, 9, 17, 3};
+  request.sampling.max_new_tokens = 90;
+  request.on_delta = [&](const ttt::GenerationDelta&) {
+    const auto info = ::mallinfo2();
+    from_system.push_back(info.arena + info.hblkhd);
+  };
+  ASSERT_EQ(generator.generate(std::move(request)).error, "");
+  ASSERT_EQ(from_system.size(), 90u);
+  EXPECT_EQ(from_system[80], from_system[20]);
+}
 
 // Divided over meshes that the CPU backend simulates: dense, experts, latent attention, hybrids; what a mesh
 // does not divide is whole on every device.

@@ -125,6 +125,24 @@ TEST_F(SmolLM2, TokensAgreeWithTheReference) {
   EXPECT_GE(accuracy.top5, 0.99);
 }
 
+TEST_F(SmolLM2, PromptLookupChangesNothing) {
+  const std::string text = gpl3();
+  if (text.empty()) GTEST_SKIP() << "no text";
+  const ttt::LoadedModel loaded = ttt::load(path_, {.deterministic = true});
+  const ttt::GenerationRequest request{
+      .prompt = text.substr(1200, 900) + "\n\nThe same once more:\n\n" + text.substr(1200, 60),
+      .sampling = {.max_new_tokens = 80}};
+  const auto answer = [&](int lookup) {
+    ttt::Generator generator(*loaded.model, &*loaded.tokenizer,
+                             {.max_batch = 1, .prompt_lookup_tokens = lookup});
+    return generator.generate(request);
+  };
+  const ttt::GenerationResult plain = answer(0), drafted = answer(8);
+  EXPECT_EQ(drafted.ids, plain.ids);
+  EXPECT_GT(drafted.accepted_tokens, 20u);
+  EXPECT_EQ(plain.drafted_tokens, 0u);
+}
+
 // One request alone; then as one of eight of different lengths, in chunks of at most 5; on one thread and on
 // two.
 TEST_F(SmolLM2, DeterministicModeIsBitwiseEqual) {
