@@ -99,34 +99,46 @@ ExprPtr ExpressionParser::parse_expression(bool with_conditional) {
   return then;
 }
 
-ExprPtr ExpressionParser::binary(Op op, int line, ExprPtr left, ExprPtr right) {
-  ExprPtr expr = make(op, line);
-  adopt(*expr, std::move(left));
-  adopt(*expr, std::move(right));
-  return expr;
+ExprPtr ExpressionParser::parse_binary(Operand operand, std::initializer_list<BinaryOperator> operators) {
+  int line = current().line;
+  ExprPtr left = (this->*operand)();
+  while (true) {
+    const auto* found = std::find_if(operators.begin(), operators.end(), [&](const BinaryOperator& o) {
+      return is_op(o.text) || is_name(current(), o.text);
+    });
+    if (found == operators.end()) return left;
+    next();
+    ExprPtr right = (this->*operand)();
+    ExprPtr expr = make(found->op, line);
+    adopt(*expr, std::move(left));
+    adopt(*expr, std::move(right));
+    left = std::move(expr);
+    line = current().line;
+  }
 }
 
 ExprPtr ExpressionParser::parse_or() {
-  int line = current().line;
-  ExprPtr left = parse_and();
-  while (skip_name("or")) {
-    ExprPtr right = parse_and();
-    left = binary(Op::logical_or, line, std::move(left), std::move(right));
-    line = current().line;
-  }
-  return left;
+  return parse_binary(&ExpressionParser::parse_and, {{"or", Op::logical_or}});
 }
 
 ExprPtr ExpressionParser::parse_and() {
-  int line = current().line;
-  ExprPtr left = parse_not();
-  while (skip_name("and")) {
-    ExprPtr right = parse_not();
-    left = binary(Op::logical_and, line, std::move(left), std::move(right));
-    line = current().line;
-  }
-  return left;
+  return parse_binary(&ExpressionParser::parse_not, {{"and", Op::logical_and}});
 }
+
+ExprPtr ExpressionParser::parse_sum() {
+  return parse_binary(&ExpressionParser::parse_concat, {{"+", Op::add}, {"-", Op::subtract}});
+}
+
+ExprPtr ExpressionParser::parse_product() {
+  return parse_binary(&ExpressionParser::parse_power,
+                      {{"*", Op::multiply}, {"/", Op::divide}, {"//", Op::floor_divide}, {"%", Op::modulo}});
+}
+
+ExprPtr ExpressionParser::parse_power() {
+  return parse_binary(&ExpressionParser::parse_operand, {{"**", Op::power}});
+}
+
+ExprPtr ExpressionParser::parse_operand() { return parse_filter_expression(parse_unary()); }
 
 ExprPtr ExpressionParser::parse_not() {
   if (!is_name(current(), "not")) return parse_compare();
@@ -173,18 +185,6 @@ ExprPtr ExpressionParser::parse_compare() {
   return compare != nullptr ? std::move(compare) : std::move(first);
 }
 
-ExprPtr ExpressionParser::parse_sum() {
-  int line = current().line;
-  ExprPtr left = parse_concat();
-  while (is_op("+") || is_op("-")) {
-    const Op op = next().text == "+" ? Op::add : Op::subtract;
-    ExprPtr right = parse_concat();
-    left = binary(op, line, std::move(left), std::move(right));
-    line = current().line;
-  }
-  return left;
-}
-
 ExprPtr ExpressionParser::parse_concat() {
   const int line = current().line;
   ExprPtr first = parse_product();
@@ -195,45 +195,17 @@ ExprPtr ExpressionParser::parse_concat() {
   return concat;
 }
 
-ExprPtr ExpressionParser::parse_product() {
-  int line = current().line;
-  ExprPtr left = parse_power();
-  while (is_op("*") || is_op("/") || is_op("//") || is_op("%")) {
-    const std::string& text = next().text;
-    const Op op = text == "*"    ? Op::multiply
-                  : text == "/"  ? Op::divide
-                  : text == "//" ? Op::floor_divide
-                                 : Op::modulo;
-    ExprPtr right = parse_power();
-    left = binary(op, line, std::move(left), std::move(right));
-    line = current().line;
-  }
-  return left;
-}
-
-ExprPtr ExpressionParser::parse_power() {
-  int line = current().line;
-  ExprPtr left = parse_unary(true);
-  while (skip_op("**")) {
-    ExprPtr right = parse_unary(true);
-    left = binary(Op::power, line, std::move(left), std::move(right));
-    line = current().line;
-  }
-  return left;
-}
-
-ExprPtr ExpressionParser::parse_unary(bool with_filter) {
+ExprPtr ExpressionParser::parse_unary() {
   const Deeper deeper(expression_depth_, max_expression_depth, current().line);
   ExprPtr node;
   if (is_op("-") || is_op("+")) {
     node = make(is_op("-") ? Op::minus : Op::plus, current().line);
     next();
-    adopt(*node, parse_unary(false));
+    adopt(*node, parse_unary());
   } else {
     node = parse_primary();
   }
-  node = parse_postfix(std::move(node));
-  return with_filter ? parse_filter_expression(std::move(node)) : std::move(node);
+  return parse_postfix(std::move(node));
 }
 
 void ExpressionParser::mention(const std::string& name) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 #include <memory>
 #include <set>
 #include <string>
@@ -107,7 +108,14 @@ class ExpressionParser {
 
  private:
   bool tuple_ends(std::string_view end) const;
-  ExprPtr binary(Op op, int line, ExprPtr left, ExprPtr right);
+
+  // One level of left-associative operators; its operands are of the next tighter level.
+  struct BinaryOperator {
+    std::string_view text;
+    Op op;
+  };
+  using Operand = ExprPtr (ExpressionParser::*)();
+  ExprPtr parse_binary(Operand operand, std::initializer_list<BinaryOperator> operators);
   ExprPtr parse_or();
   ExprPtr parse_and();
   ExprPtr parse_not();
@@ -116,7 +124,8 @@ class ExpressionParser {
   ExprPtr parse_concat();
   ExprPtr parse_product();
   ExprPtr parse_power();
-  ExprPtr parse_unary(bool with_filter);
+  ExprPtr parse_operand();
+  ExprPtr parse_unary();
   void mention(const std::string& name);
   ExprPtr parse_primary();
   ExprPtr parse_postfix(ExprPtr node);
