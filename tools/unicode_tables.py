@@ -65,9 +65,11 @@ def runs_of(holds):
 PUNCTUATION = pre_tokenizers.Punctuation("isolated")
 ACCENTS = normalizers.StripAccents()
 BERT_ACCENTS = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
+BERT_CLEAN = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=False, strip_accents=False, lowercase=False)
 RULES = {
     "punctuation": ("that the punctuation rules split off", lambda c: len(PUNCTUATION.pre_tokenize_str("a" + c + "a")) > 1),
     "accent": ("that StripAccents removes", lambda c: ACCENTS.normalize_str("a" + c) == "a"),
+    "bert_control": ("that BERT's rule removes from text to clean it", lambda c: BERT_CLEAN.normalize_str("a" + c + "a") == "aa"),
     "bert_accent": ("that BERT's rule removes", lambda c: BERT_ACCENTS.normalize_str("a" + c) == "a"),
 }
 

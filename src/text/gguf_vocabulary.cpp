@@ -259,18 +259,6 @@ class Builder {
     impl_->added.finish({});
   }
 
-  static std::string escape_spaces(const std::string& text) {
-    std::string out;
-    for (const char byte : text) {
-      if (byte == ' ') {
-        out += "\xE2\x96\x81";
-      } else {
-        out += byte;
-      }
-    }
-    return out;
-  }
-
   void sentencepiece(bool unigram) {
     const std::size_t n = v_.tokens.size();
     SentencePieceSpec spec;
@@ -291,17 +279,12 @@ class Builder {
     if (impl_->unk && has_type(static_cast<std::size_t>(*impl_->unk), TokenType::normal) && v_.unknown_id)
       spec.types[static_cast<std::size_t>(*impl_->unk)] = TokenType::unknown;
     spec.pieces = v_.tokens;
-    // Converters write the space marks of user-defined tokens as spaces.
+    // Converters write user-defined pieces as text; the model, which sees escaped text, has them escaped.
     for (std::size_t i = 0; i < n && spec.escape_whitespaces; ++i) {
       if (!has_type(i, TokenType::user_defined)) continue;
       std::string& piece = spec.pieces[i];
       for (std::size_t at = piece.find(' '); at != piece.npos; at = piece.find(' ', at))
         piece.replace(at, 1, "\xE2\x96\x81");
-    }
-    // Converters write user-defined pieces as text; the model itself, which sees escaped text, has them
-    // escaped.
-    for (std::size_t i = 0; spec.escape_whitespaces && i < n; ++i) {
-      if (has_type(i, TokenType::user_defined)) spec.pieces[i] = escape_spaces(spec.pieces[i]);
     }
     for (const std::int32_t id : v_.left_strip) spec.left_strip.push_back(id);
     for (const std::int32_t id : v_.right_strip) spec.right_strip.push_back(id);
@@ -407,24 +390,16 @@ class Builder {
     around(rules.add_bos || pre == "gemma4", false, rules.add_sep);
   }
 
-  // Tokens of a word's begin carry U+2581, the others nothing.
   void word_piece() {
     const std::size_t n = v_.tokens.size();
     auto model = std::make_unique<WordPiece>();
-    constexpr std::string_view mark = "\xE2\x96\x81";
     model->continuing_prefix = "##";
     std::vector<bool> visible(n);
     for (std::size_t i = 0; i < n; ++i) {
       const std::string& token = v_.tokens[i];
       const bool plain = !has_type(i, TokenType::control) && !has_type(i, TokenType::unknown);
       visible[i] = plain && !token.empty();
-      std::string spelled = token;
-      if (plain && token.starts_with(mark) && token.size() > mark.size()) {
-        spelled = token.substr(mark.size());
-      } else if (plain && !token.starts_with('[')) {
-        spelled = "##" + token;
-      }
-      model->tokens.set(static_cast<std::int32_t>(i), spelled);
+      model->tokens.set(static_cast<std::int32_t>(i), plain ? word_piece_spelling(token) : token);
     }
     model->tokens.index(visible);
     impl_->unk = v_.unknown_id ? v_.unknown_id : n > 100 ? std::optional<std::int32_t>(100) : std::nullopt;
@@ -484,6 +459,13 @@ const PreKind& pre_kind(std::string_view name, const std::string& source) {
   const std::string near = nearest(name, names);
   throw Error("pre-tokenizer \"" + printable(name) + "\" is not known", source + ": tokenizer.ggml.pre",
               near.empty() ? "use a known kind" : "did you mean \"" + near + "\"?");
+}
+
+std::string word_piece_spelling(const std::string& token) {
+  constexpr std::string_view mark = "\xE2\x96\x81";
+  if (token.starts_with(mark) && token.size() > mark.size()) return token.substr(mark.size());
+  const bool reserved = token.size() > 2 && token.starts_with('[') && token.ends_with(']');
+  return reserved ? token : "##" + token;
 }
 
 std::shared_ptr<const TokenizerImpl> read_vocabulary(Vocabulary vocabulary) {

@@ -141,7 +141,7 @@ class Bert final : public Normalizer {
   void apply(std::string& text) const override {
     if (options_.clean_text) {
       rewrite(text, [](char32_t c, std::string& out) {
-        if (c == 0 || c == 0xFFFD || is_control(c)) return;
+        if (is_bert_control(c)) return;
         if (is_whitespace(c)) {
           out += ' ';
         } else {
@@ -167,11 +167,6 @@ class Bert final : public Normalizer {
   }
 
  private:
-  static bool is_control(char32_t c) {
-    if (c == '\t' || c == '\n' || c == '\r') return false;
-    const Category k = category(c);
-    return k == Category::Cc || k == Category::Cf || k == Category::Co;
-  }
   BertNormalizerOptions options_;
 };
 

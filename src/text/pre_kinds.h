@@ -1,4 +1,5 @@
-// The kinds of pre-tokenizers that GGUF files name by tokenizer.ggml.pre.
+// What the vocabularies of GGUF files leave to their readers: the kinds of pre-tokenizers that they name by
+// tokenizer.ggml.pre, and how WordPiece spells their tokens.
 #pragma once
 
 #include <string>
@@ -19,5 +20,8 @@ struct PreKind {
 
 // Error with `source` when there is no such kind.
 const PreKind& pre_kind(std::string_view name, const std::string& source);
+
+// "##ing" of a file's "ing", "the" of its "U+2581 the"; "[unused1]" as it is.
+std::string word_piece_spelling(const std::string& token);
 
 }  // namespace ttt::inline v2::text

@@ -63,7 +63,7 @@ std::shared_ptr<const TokenizerImpl> build(std::shared_ptr<TokenizerImpl> impl,
   model->finish();
   impl->model = std::move(model);
 
-  if (encoding.nfc) impl->normalizers.push_back(make_unicode_form(NormalForm::nfc));
+  if (encoding.nfc) impl->text_normalizers.push_back(make_unicode_form(NormalForm::nfc));
   impl->pre_tokenizers.push_back(
       make_split(Pattern::compile(encoding.pattern, Pattern::Syntax::rust, source + ": pattern"),
                  SplitBehavior::isolated, false));

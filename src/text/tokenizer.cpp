@@ -174,7 +174,7 @@ std::vector<std::int32_t> TokenizerImpl::encode(std::string_view text, const Enc
   constexpr std::size_t most_bytes = std::size_t{1} << 30;
   if (text.size() > most_bytes) throw Error("text of more than 1 GiB", source, "encode it in parts");
 
-  // Repairs invalid UTF-8, part by part so that the ranges' borders stay known.
+  // Repairs invalid UTF-8 and normalizes, part by part so that the ranges' borders stay known.
   std::string repaired;
   std::vector<ByteRange> ranges = options.no_special_ranges;
   for (ByteRange& range : ranges) {
@@ -191,10 +191,12 @@ std::vector<std::int32_t> TokenizerImpl::encode(std::string_view text, const Enc
     valid = n > 0;
     i += n;
   }
-  if (!valid) {
+  if (!valid || !text_normalizers.empty()) {
     std::size_t at = 0;
     const auto copy_to = [&](std::size_t end) {
-      repaired += utf8::repair(text.substr(at, end - at));
+      std::string part = utf8::repair(text.substr(at, end - at));
+      for (const NormalizerPtr& step : text_normalizers) step->apply(part);
+      repaired += part;
       at = end;
       return repaired.size();
     };

@@ -79,6 +79,10 @@ Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
   }
   if (looks_like_ranks(bytes))
     return Tokenizer(text::read_ranks(bytes, text::published_encoding(bytes, source), source));
+  constexpr std::string_view first_fields = "\x0A\x12\x1A";  // of the message: pieces and settings
+  if (first_fields.find(bytes[0]) == std::string_view::npos)
+    throw Error("is no tokenizer", source,
+                "give a tokenizer.json, a SentencePiece model, a *.tiktoken or a tekken.json");
   return Tokenizer(text::read_sentencepiece(bytes, source, side_files(path.parent_path())));
 }
 

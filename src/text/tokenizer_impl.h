@@ -21,6 +21,7 @@ class TokenizerImpl {
  public:
   // What a source fills in; finish() completes it.
   std::string source;
+  std::vector<NormalizerPtr> text_normalizers;  // of the whole text, special tokens in it included
   std::vector<NormalizerPtr> normalizers;
   std::vector<PreTokenizerPtr> pre_tokenizers;
   std::unique_ptr<Model> model;

@@ -268,16 +268,11 @@ class JsonWriter {
                             {"lowercase", lowercase}});
     pre_tokenizers_.push_back({{"type", "BertPreTokenizer"}});
     decoders_.push_back({{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}});
-    // Tokens of a word's begin carry U+2581, the others nothing.
     Json vocab = Json::object();
     for (std::size_t i = 0; i < n_; ++i) {
       const std::string& token = v_.tokens[i];
       const bool plain = type(i) != TokenType::control && type(i) != TokenType::unknown;
-      if (plain && token.starts_with(space_mark) && token.size() > 3) {
-        vocab[token.substr(3)] = i;
-      } else {
-        vocab[plain && !token.starts_with('[') ? "##" + token : token] = i;
-      }
+      vocab[plain ? text::word_piece_spelling(token) : token] = i;
     }
     model_ = {{"type", "WordPiece"},
               {"unk_token", unknown_token()},

@@ -76,6 +76,7 @@ static bool is_in(const CodePointRun* runs, std::size_t count, char32_t c) {
 
 bool is_punctuation(char32_t c) { return is_in(punctuation_runs, punctuation_run_count, c); }
 bool is_accent(char32_t c) { return is_in(accent_runs, accent_run_count, c); }
+bool is_bert_control(char32_t c) { return is_in(bert_control_runs, bert_control_run_count, c); }
 bool is_bert_accent(char32_t c) { return is_in(bert_accent_runs, bert_accent_run_count, c); }
 
 bool is_han(char32_t c) {

@@ -54,8 +54,9 @@ extern const std::uint32_t category_runs[];
 extern const std::size_t category_run_count;
 extern const LowerRun lower_runs[];
 extern const std::size_t lower_run_count;
-extern const CodePointRun punctuation_runs[], accent_runs[], bert_accent_runs[];
-extern const std::size_t punctuation_run_count, accent_run_count, bert_accent_run_count;
+extern const CodePointRun punctuation_runs[], accent_runs[], bert_control_runs[], bert_accent_runs[];
+extern const std::size_t punctuation_run_count, accent_run_count, bert_control_run_count,
+    bert_accent_run_count;
 
 // Bits of char_class().
 enum : std::uint8_t {
@@ -94,11 +95,12 @@ inline Category category(char32_t c) { return CharTable::instance().category(c);
 inline std::uint8_t char_class(char32_t c) { return CharTable::instance().classes(c); }
 inline bool is_whitespace(char32_t c) { return char_class(c) & class_space; }
 inline bool is_numeric(char32_t c) { return char_class(c) & class_number; }
-bool is_word(char32_t c);         // \w: alphabetic, marks, decimal digits, connectors, joiners
-bool is_punctuation(char32_t c);  // ASCII symbols included, as BERT does
-bool is_accent(char32_t c);       // what StripAccents removes
-bool is_bert_accent(char32_t c);  // what BERT's rule removes
-bool is_han(char32_t c);          // the CJK blocks that BERT splits off
+bool is_word(char32_t c);          // \w: alphabetic, marks, decimal digits, connectors, joiners
+bool is_punctuation(char32_t c);   // ASCII symbols included, as BERT does
+bool is_accent(char32_t c);        // what StripAccents removes
+bool is_bert_control(char32_t c);  // what BERT's rule removes to clean a text
+bool is_bert_accent(char32_t c);   // and as accents
+bool is_han(char32_t c);           // the CJK blocks that BERT splits off
 
 void append_lower(std::string& out, char32_t c);
 

@@ -119,6 +119,29 @@ TEST(Tokenizer, RankFileEqualsTheReference) {
   for (const Json& row : golden.at("random_ids")) expect_decodes(tokenizer, row);
 }
 
+// As the packages that publish such files: the whole text is normalized, then special tokens are looked for.
+TEST(Tokenizer, RanksOfNormalizedText) {
+  const Json& golden = goldens("rank_goldens");
+  RankEncoding encoding;
+  encoding.pattern = golden.at("pattern").get<std::string>();
+  encoding.special_tokens = {{"<s>", 1'000}};
+  const std::string ranks = golden.at("ranks").get<std::string>();
+  const Tokenizer as_it_is = Tokenizer::from_ranks(ranks, encoding);
+  encoding.nfc = true;
+  const Tokenizer normalized = Tokenizer::from_ranks(ranks, encoding);
+  const std::string text = "<s>cafe\u0301 <s>\u0338 \xFF<s>", nfc = "<s>caf\u00E9 <s\u226F \uFFFD<s>";
+  EXPECT_EQ(normalized.encode(text), as_it_is.encode(nfc));
+  EXPECT_NE(as_it_is.encode(text), as_it_is.encode(nfc));
+  // Ranges of users' text count the bytes given: the first and the last <s> are the template's.
+  const std::string mixed = "<s>cafe\u0301 <s>x \xFF<s>";
+  EncodeOptions options;
+  options.no_special_ranges = {{3, mixed.size() - 3}};
+  const auto ids = normalized.encode(mixed, options);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 1'000), 2);
+  EXPECT_EQ(ids.front(), 1'000);
+  EXPECT_EQ(ids.back(), 1'000);
+}
+
 TEST(Tokenizer, TekkenEqualsTheRanks) {
   // The same ranks as a tekken file, shifted behind its special tokens.
   const Json& golden = goldens("rank_goldens");
@@ -491,6 +514,40 @@ TEST(Vocabulary, SentencePieceEqualsItsModelFile) {
   }
 }
 
+// "▁[" begins a word, "[" continues one, "[x]" is kept for later use.
+TEST(Vocabulary, BertTokensOfBrackets) {
+  Vocabulary v;
+  v.model = "bert";
+  v.tokens = {"[UNK]",
+              "[CLS]",
+              "[SEP]",
+              "[x]",
+              "[",
+              "]",
+              "\xE2\x96\x81[",
+              "\xE2\x96\x81]",
+              "\xE2\x96\x81"
+              "a"};
+  v.token_types.assign(v.tokens.size(), TokenType::normal);
+  for (int i = 0; i < 3; ++i) v.token_types[static_cast<std::size_t>(i)] = TokenType::control;
+  v.unknown_id = 0;
+  v.cls_id = 1;
+  v.separator_id = 2;
+  const std::vector<std::int32_t> expected = {1, 8, 6, 8, 7, 2};
+  EXPECT_EQ(Tokenizer::from_vocabulary(v).encode("a [a]"), expected);
+  EXPECT_EQ(Tokenizer::from_json(tokenizer_json(v)).encode("a [a]"), expected);
+}
+
+// Format characters that are younger than the package's tables stay; ids of the package tokenizers.
+TEST(Tokenizer, BertCleansAsThePackageTokenizers) {
+  const Tokenizer bert = small("word_piece");
+  const auto ids = [&](const std::string& text) { return bert.encode(text, {.add_special_tokens = false}); };
+  const std::int32_t unknown = *bert.unk_id();
+  EXPECT_EQ(ids("the\u00AD\u200B\u0605\U0001D173"), ids("the"));
+  for (const char* kept : {"\u0890", "\u08E2", "\U000110CD", "\U00013430"})
+    EXPECT_EQ(ids("the " + std::string(kept)), (std::vector<std::int32_t>{ids("the")[0], unknown}));
+}
+
 TEST(Vocabulary, BertWordsBeginWithASpaceMark) {
   const Json& golden = goldens("tokenizer_goldens").at("word_piece");
   const Json& vocab = golden.at("tokenizer").at("model").at("vocab");
@@ -641,6 +698,69 @@ TEST(HostileRanks, NamesTheLine) {
   EXPECT_NE(error("YQ== 99999999999\n").find("file.tiktoken"), std::string::npos);
   EXPECT_NE(error("YQ== 0\n").find("byte 0"), std::string::npos);
   EXPECT_NE(error("").find("no ranks"), std::string::npos);
+}
+
+TEST(HostileTekken, NamesTheField) {
+  const auto path = std::filesystem::temp_directory_path() / "ttt_tokenizer_test_hostile_tekken.json";
+  const auto error = [&](const std::string& text) {
+    std::ofstream(path, std::ios::binary) << text;
+    const std::string message = error_of([&] { Tokenizer::from_file(path); });
+    std::filesystem::remove(path);
+    return message;
+  };
+  Json good{{"config", {{"pattern", "."}, {"default_num_special_tokens", 3}, {"default_vocab_size", 259}}},
+            {"vocab", Json::array()}};
+  for (int byte = 0; byte < 256; ++byte) {  // one byte in base64: two digits and padding
+    const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const std::string bytes = {digits[static_cast<std::size_t>(byte >> 2)],
+                               digits[static_cast<std::size_t>((byte & 3) << 4)], '=', '='};
+    good["vocab"].push_back({{"rank", byte}, {"token_bytes", bytes}});
+  }
+  EXPECT_EQ(error(good.dump()), "no error");
+  const auto expect = [&](const char* pointer, Json value, const char* part) {
+    Json json = good;
+    json[Json::json_pointer(pointer)] = std::move(value);
+    const std::string message = error(json.dump());
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+    EXPECT_NE(message.find("hostile_tekken.json"), std::string::npos) << message;
+  };
+  expect("/config/pattern", "", "config.pattern");
+  expect("/config/pattern", "(", "pattern");
+  expect("/config/default_num_special_tokens", -1, "default_num_special_tokens");
+  expect("/config/default_num_special_tokens", 4'000'000'000, "default_num_special_tokens");
+  expect("/config/default_vocab_size", 1, "default_vocab_size");
+  expect("/config/default_vocab_size", 9'000'000'000'000'000'000, "default_vocab_size");
+  expect("/config/default_vocab_size", 1000, "fewer tokens");
+  expect("/vocab/5/rank", 4, "stands twice");
+  expect("/vocab/5/rank", -4, "rank -4");
+  expect("/vocab/5/rank", 18'000'000'000'000'000'000U, "out of range");
+  expect("/vocab/5/token_bytes", "?", "base64");
+  expect("/vocab/5/token_bytes", "BA==", "byte 5");
+  expect("/special_tokens", Json::array({Json{{"rank", 7}, {"token_str", "<x>"}}}), "special_tokens");
+  EXPECT_NE(error(R"({"default_vocab_size": "token_bytes", "a":)" + std::string(100'000, '[')), "no error");
+  const std::string text = good.dump();
+  for (std::size_t size = 1; size < text.size(); size += 1 + size / 20)
+    EXPECT_NE(error(text.substr(0, size)), "no error") << size;
+}
+
+// Whatever a vocabulary repeats or breaks, texts keep an encoding that decodes.
+TEST(HostileVocabulary, RepeatedAndBrokenTokensAreTaken) {
+  Vocabulary v = gguf_of(goldens("tokenizer_goldens").at("byte_level").at("tokenizer"), "gpt-2");
+  for (std::size_t i = 0; i < 20; ++i) {
+    v.tokens.push_back(v.tokens[70 + i % 2]);
+    v.tokens.push_back("\xFF\xC0" + std::string(i, '\x80'));
+    v.tokens.emplace_back();
+  }
+  v.token_types.assign(v.tokens.size(), TokenType::normal);
+  v.token_types.back() = static_cast<TokenType>(99);
+  const Tokenizer tokenizer = Tokenizer::from_vocabulary(v);
+  const std::string text = "the quick brown fox 12 \xF0\x9F\x98\x80";
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  EXPECT_EQ(utf8::repair(tokenizer.decode(std::vector<std::int32_t>{tokenizer.vocab_size() - 2})),
+            tokenizer.decode(std::vector<std::int32_t>{tokenizer.vocab_size() - 2}));
+  // A key that stands twice, an id of two tokens.
+  const std::string doubled = R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"a":2,"c":1},"merges":[]}})";
+  EXPECT_NO_THROW(Tokenizer::from_json(doubled).encode("abc"));
 }
 
 TEST(HostileVocabulary, NamesTheKey) {
