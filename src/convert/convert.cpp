@@ -17,6 +17,7 @@
 #include "ttt/base/error.h"
 #include "ttt/convert/safetensors.h"
 #include "ttt/model/build.h"
+#include "ttt/tensor/block_float.h"
 
 namespace ttt::inline v2 {
 
@@ -108,11 +109,17 @@ BoundDtypes bound_dtypes(const detail::Described& d, const Target& target, std::
       names.remove_prefix(std::min(end + 1, names.size()));
     }
     if (parts.empty()) continue;
-    const bool own =
-        LazyWeight::concat(std::move(sources)).source()->fingerprint() == weight.source()->fingerprint();
-    for (const WeightSlot* slot : parts) {
-      dtypes[slot->name].insert(weight.spec().dtype);
-      if (!own) dtypes[slot->name].insert({DataType::f32, DataType::bf16});
+    const bool own = LazyWeight::concat(sources).source()->fingerprint() == weight.source()->fingerprint();
+    const std::int64_t matrices = weight.role() == WeightRole::experts ? weight.spec().experts : 1;
+    std::int64_t begin = 0;  // of a part's outputs among those of the whole
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const std::int64_t end = begin + sources[i].rows() / matrices;
+      // Blocks run along the outputs; one that parts share is of neither.
+      const bool cut = begin % face_size != 0 || (i + 1 < parts.size() && end % face_size != 0);
+      std::set<DataType>& bound = dtypes[parts[i]->name];
+      bound.insert(weight.spec().dtype);
+      if (!own || cut) bound.insert({DataType::f32, DataType::bf16});
+      begin = end;
     }
   }
   return dtypes;

@@ -134,24 +134,24 @@ Description describe(const Checkpoint& checkpoint, const LoadOptions& options) {
   return description(std::move(d), checkpoint.architecture(), std::move(target));
 }
 
-// The modules that the described family brings along.
-CustomModules modules_of(const Description& d, const std::vector<fs::path>& given) {
+// The family that a description names; one of the caller's own names none.
+detail::FoundFamily find_family(const Description& d, const std::vector<fs::path>& given) {
   for (const auto& library : model_libraries(given)) {
     if (library->path() != d.library) continue;
     for (const auto& family : library->families()) {
-      if (family.name == d.family && family.modules) return library->modules();
+      if (family.name == d.family) return {library, &family, nullptr};
     }
   }
   return {};
 }
 
-LoadedModel load(const Checkpoint& checkpoint, const Description& d, const LoadOptions& options) {
+// What the network is called is for the caller to fill in.
+LoadedModel load(const Checkpoint& checkpoint, ModelSpec spec, const WeightMap& weights, const Target& target,
+                 const CustomModules& modules, const LoadOptions& options) {
   const std::vector<NamedShape> shapes = checkpoint.shapes();
   if (shapes.empty())
     throw Error("no weights", checkpoint.path().string(), "a config.json alone can only be inspected");
-  const Binding binding =
-      ttt::bind_weights(WeightMap::from_json(d.weight_map_json), shapes, weight_slots(d.spec));
-  ModelSpec spec = d.spec;
+  const Binding binding = ttt::bind_weights(weights, shapes, weight_slots(spec));
   if (options.layers > 0 && static_cast<std::size_t>(options.layers) < spec.layers.size())
     spec.layers.resize(static_cast<std::size_t>(options.layers));
 
@@ -168,15 +168,11 @@ LoadedModel load(const Checkpoint& checkpoint, const Description& d, const LoadO
     WeightSourcePtr source = binding.source(slot.name, checkpoint);
     return source ? LazyWeight(std::move(source), slot.role, slot.name) : LazyWeight{};
   };
-  loaded.model = build(spec, provide, d.target, home, modules_of(d, options.model_libraries));
+  loaded.model = build(spec, provide, target, home, modules);
   if (checkpoint.has_tokenizer()) loaded.tokenizer = checkpoint.tokenizer();
   if (const auto text = checkpoint.chat_template())
     loaded.chat_template.emplace(*text, checkpoint.special_tokens());
   loaded.generation = checkpoint.generation();
-  loaded.architecture = d.architecture;
-  loaded.family = d.family;
-  loaded.library = d.library;
-  loaded.unread_keys = d.unread_keys;
   return loaded;
 }
 
@@ -184,11 +180,24 @@ LoadedModel load(const Checkpoint& checkpoint, const Description& d, const LoadO
 
 LoadedModel load(const fs::path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  return load(checkpoint, describe(checkpoint, options), options);
+  const detail::Described d = detail::describe(checkpoint, options);
+  LoadedModel loaded = load(checkpoint, d.spec, d.weights, detail::make_target(checkpoint, d, options),
+                            d.found.modules(), options);
+  loaded.architecture = checkpoint.architecture();
+  loaded.family = d.found.family->name;
+  loaded.library = d.found.library->path();
+  loaded.unread_keys = d.unread;
+  return loaded;
 }
 
-LoadedModel load(const fs::path& path, const Description& description, const LoadOptions& options) {
-  return load(Checkpoint::open(path), description, options);
+LoadedModel load(const fs::path& path, const Description& d, const LoadOptions& options) {
+  LoadedModel loaded = load(Checkpoint::open(path), d.spec, WeightMap::from_json(d.weight_map_json), d.target,
+                            find_family(d, options.model_libraries).modules(), options);
+  loaded.architecture = d.architecture;
+  loaded.family = d.family;
+  loaded.library = d.library;
+  loaded.unread_keys = d.unread_keys;
+  return loaded;
 }
 
 LoadedModel load(const fs::path& path, const ModelSpec& spec, const WeightMap& weights,
@@ -196,14 +205,10 @@ LoadedModel load(const fs::path& path, const ModelSpec& spec, const WeightMap& w
   validate(spec);
   const Checkpoint checkpoint = Checkpoint::open(path);
   const detail::Described d{.found = {}, .config = {}, .spec = spec, .weights = weights};
-  return load(checkpoint,
-              Description{.spec = spec,
-                          .architecture = checkpoint.architecture(),
-                          .family = {},
-                          .library = {},
-                          .weight_map_json = weights.to_json(),
-                          .target = detail::make_target(checkpoint, d, options)},
-              options);
+  LoadedModel loaded =
+      load(checkpoint, spec, weights, detail::make_target(checkpoint, d, options), {}, options);
+  loaded.architecture = checkpoint.architecture();
+  return loaded;
 }
 
 std::vector<std::int32_t> end_ids(const LoadedModel& loaded) {
@@ -234,12 +239,11 @@ std::vector<FamilyInfo> families(const std::vector<fs::path>& given) {
   std::vector<FamilyInfo> all;
   for (const auto& library : model_libraries(given)) {
     for (const auto& family : library->families()) {
-      FamilyInfo info{
-          .name = family.name,
-          .architectures = family.architectures,
-          .gguf = {},
-          .modules = family.modules,
-          .library = library->path()};
+      FamilyInfo info{.name = family.name,
+                      .architectures = family.architectures,
+                      .gguf = {},
+                      .modules = family.modules,
+                      .library = library->path()};
       for (const auto& part : family.gguf) info.gguf.push_back(part.architecture);
       all.push_back(std::move(info));
     }

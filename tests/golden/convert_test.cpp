@@ -26,13 +26,15 @@ using ttt::test::TemporaryFolder;
 
 const fs::path fixture_folder = fs::path(ttt::test::source_dir()) / "tests/golden/fixtures";
 
-// One of each way in which checkpoints differ: names, fusions, transpositions, experts, states, shared
+// One of each way in which checkpoints differ: names, fusions, transpositions, experts apart and in one
+// tensor, latent attention, states, fused outputs that share blocks, modules of the family's own, shared
 // weights.
 std::vector<fs::path> fixtures() {
   std::vector<fs::path> paths;
   for (const char* name :
-       {"gemma", "gemma2", "gemma3_text", "gpt2", "granite", "llama", "llama@bias_tied", "mamba", "mixtral",
-        "olmo2", "phi3", "qwen2", "qwen3", "qwen3_moe", "rwkv", "starcoder2", "zamba2"})
+       {"bailing_hybrid", "gemma",           "gemma2", "gemma3_text", "gpt2",   "granite", "llama",
+        "llama4_text",    "llama@bias_tied", "mamba",  "mixtral",     "olmo2",  "phi3",    "qwen2",
+        "qwen3",          "qwen3_moe",       "rwkv",   "starcoder2",  "jetmoe", "zamba2",  "zaya"})
     paths.push_back(fixture_folder / (std::string(name) + ".json"));
   return paths;
 }
@@ -55,7 +57,7 @@ class Convert : public testing::TestWithParam<fs::path> {
 };
 
 TEST_P(Convert, RunsBitForBitAsItsSource) {
-  for (const std::string precision : {"f32", "bf16", "performance"}) {
+  for (const std::string precision : {"f32", "bf16", "bfp8_b", "performance"}) {
     const ttt::ConvertResult result = ttt::convert_checkpoint(model(), out(), {.precision = precision});
     EXPECT_EQ(result.precision, precision);
     EXPECT_EQ(ttt::Checkpoint::open(out()).precision(), precision);
