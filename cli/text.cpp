@@ -76,7 +76,8 @@ void tokenize(const TokenizeFlags& flags) {
     if (flags.json) {
       print_json({{"ids", ids}, {"tokens", pieces_of(tokenizer, ids)}, {"text", decoded}});
     } else {
-      std::printf("%s\n", decoded.c_str());
+      std::fwrite(decoded.data(), 1, decoded.size(), stdout);  // the text itself, so that it can be piped
+      if (is_terminal(stdout) && !decoded.ends_with('\n')) std::fputc('\n', stdout);
     }
     return;
   }

@@ -314,13 +314,54 @@ TEST_F(Cli, TokenizeAndBack) {  // ids of the Python package tokenizers
   EXPECT_EQ(ttt(with_model("tokenize") + "--no-special", "The other thing").out,
             "56 100 4 83 99 102 4 99 150\n");
   EXPECT_EQ(ttt(with_model("tokenize") + "--decode --no-special 1 56 100 4 83 99 102 4 99 150").out,
-            "The other thing\n");
+            "The other thing");
   EXPECT_EQ(ttt("tokenize --json --model " +
                 (source / "tests/cli/data/tiny_tokenizer/tokenizer.json").string() + " 'The'")
                 .object()
                 .at("tokens"),
             json({"<s>", "T", "he"}));
   expect_error(ttt(with_model("tokenize") + "--decode 12 x"), "'x'");
+}
+
+TEST_F(Cli, HostileTokenizersAndTemplatesAreOneLineErrors) {
+  const fs::path bad = folder() / "bad";
+  fs::create_directory(bad);
+  const auto file = [&](const std::string& name, const std::string& bytes) {
+    std::ofstream(bad / name, std::ios::binary) << bytes;
+    return (bad / name).string();
+  };
+  const std::pair<const char*, std::string> files[] = {
+      {"empty.json", ""},
+      {"cut.json", R"({"model": {"type": "BPE", "vocab": {"a")"},
+      {"deep.json", R"({"normalizer": )" + std::string(1'000'000, '[')},
+      {"id.json", R"({"model": {"type": "BPE", "vocab": {"a": 4000000000}, "merges": []}})"},
+      {"pattern.json",
+       R"({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(?<a"}, "behavior": "Isolated"},
+                           "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})"},
+      {"tekken.json", R"({"config": {"default_vocab_size": 1000000000000}, "vocab": [{"token_bytes": ""}]})"},
+      {"bytes.model", std::string("\x0a\xff\xff\xff\xff\x0f\x00zz", 9)},
+      {"notes.txt", "no tokenizer at all\n"},
+      {"ranks.tiktoken", "YQ== 99999999999999999999\n"},
+      {"vocabulary.gguf", "GGUF\x03" + std::string(3, '\0') + std::string(16, '\xff')}};
+  for (const auto& [name, bytes] : files)
+    expect_error(ttt("tokenize --model " + file(name, bytes) + " text"), name);
+
+  const fs::path chat = folder() / "chat";
+  fs::create_directory(chat);
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json"})
+    fs::copy_file(model() / name, chat / name);
+  const std::string messages = R"([{"role": "user", "content": "Hi"}])";
+  const std::string loop = "{% for i in range(99999) %}";
+  const std::pair<std::string, const char*> templates[] = {
+      {loop + loop + loop + "{% endfor %}{% endfor %}{% endfor %}", "(limit: "},
+      {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "(limit: depth)"},
+      {"{{ " + std::string(100'000, '-') + "1 }}", "nested deeper"},
+      {"{% include 'secrets' %}", "'include' is not supported"},
+      {"{{ messages[0].__class__ }}{{ ''.__class__.__mro__ }}", "line 1"}};
+  for (const auto& [text, words] : templates) {
+    std::ofstream(chat / "chat_template.jinja", std::ios::binary) << text;
+    expect_error(ttt("template --messages - --model " + chat.string(), messages), words);
+  }
 }
 
 TEST_F(Cli, Template) {  // as transformers renders and encodes it
