@@ -260,6 +260,27 @@ TEST_F(WeightCacheTest, ProcessesWriteAtOnce) {
     EXPECT_EQ(load(device, WeightCache(folder), seed), noise(192 * 256, seed));
 }
 
+TEST_F(WeightCacheTest, KilledWritersLeaveNothingThatCounts) {
+  for (int k = 0; k < 10; ++k) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      FakeDevice device;
+      for (unsigned seed = 1;; ++seed) load(device, WeightCache(folder), seed);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5 + 7 * k));
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status));
+  }
+  FakeDevice device;
+  for (unsigned seed = 1; seed <= 20; ++seed) {
+    const WeightCache cache(folder);
+    EXPECT_EQ(load(device, cache, seed), noise(192 * 256, seed));
+    EXPECT_TRUE(cache.warning().empty()) << cache.warning();
+  }
+}
+
 TEST_F(WeightCacheTest, MappedPagesOutliveTheFile) {
   FakeDevice device;
   load(device, WeightCache(folder));
