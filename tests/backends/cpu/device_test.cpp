@@ -3,10 +3,6 @@
 
 #include "backends/cpu/support.h"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
-
 namespace ttt::cpu_tests {
 namespace {
 
@@ -32,23 +28,6 @@ TEST(CpuDevice, AnUnknownInstructionSetIsAnErrorThatListsTheOthers) {
   ::unsetenv("TTT_CPU_ISA");
   EXPECT_EQ(device("", 1)->description(), "cpu: " + isas().back() + ", 1 thread");
 }
-
-#if defined(__linux__)
-// What taskset, a cpuset or a serving system's worker leaves to the process is what the device takes.
-TEST(CpuDevice, TakesTheProcessorsThatTheProcessMayUse) {
-  cpu_set_t before;
-  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
-  int first = 0;
-  while (!CPU_ISSET(first, &before)) ++first;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(first, &one);
-  ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
-  const std::string alone = open_device("cpu")->description();
-  ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
-  EXPECT_TRUE(alone.ends_with(", 1 thread")) << alone;
-}
-#endif
 
 TEST(CpuDevice, RefusesWhatItCannotBe) {
   EXPECT_THROW(open_device("cpu", {.threads = -1}), Error);
