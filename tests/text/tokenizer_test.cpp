@@ -246,7 +246,6 @@ TEST(Pattern, LimitsAreErrors) {
 }
 
 // --- the interface
-// ---------------------------------------------------------------------------------------------
 
 Tokenizer small(const char* name) {
   return Tokenizer::from_json(goldens("tokenizer_goldens").at(name).at("tokenizer").dump(), name);
@@ -375,7 +374,6 @@ TEST(StreamDecoder, HoldsBackOnlyWhatIsUncertain) {
 }
 
 // --- sizes
-// -----------------------------------------------------------------------------------------------------
 
 TEST(Tokenizer, LongWordsTakeLinearithmicTime) {
   for (const char* name : {"byte_level", "byte_fallback", "unigram", "word_piece"}) {
@@ -390,7 +388,6 @@ TEST(Tokenizer, LongWordsTakeLinearithmicTime) {
 }
 
 // --- GGUF vocabularies
-// -----------------------------------------------------------------------------------------
 
 // The metadata that a converter writes for a byte-level tokenizer.json.
 Vocabulary gguf_of(const Json& tokenizer, const std::string& pre) {
@@ -577,7 +574,6 @@ TEST(Vocabulary, BertWordsBeginWithASpaceMark) {
 }
 
 // --- hostile files
-// ---------------------------------------------------------------------------------------------
 
 template <class Make>
 std::string error_of(const Make& make) {
