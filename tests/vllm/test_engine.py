@@ -15,8 +15,8 @@ from vllm.sampling_params import StructuredOutputsParams
 import ttt
 
 PRECISION = {"ttt": {"precision": "f32", "threads": 2}}
-# One of each kind: MHA, GQA with norms, windows, fused and parallel blocks, experts, state-space, hybrid.
-FAMILIES = ["llama", "qwen3", "gemma3_text", "mistral", "gpt2", "gpt_neox", "mixtral", "phi3"]
+# One of each kind: MHA, GQA with norms, windows, parallel and reordered blocks, experts, state-space, hybrid.
+FAMILIES = ["llama", "qwen3", "gemma3_text", "mistral", "gpt2", "gpt_neox", "mixtral", "olmo2", "starcoder2"]
 RECURRENT = ["falcon_mamba", "granitemoehybrid"]
 
 
