@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,8 @@ class TttPlatform(Platform):
         _refuse(config.kv_transfer_config, "KV transfer between engines is not supported", "drop --kv-transfer-config")
 
         config.compilation_config.mode = CompilationMode.NONE
-        # Greedy output of a JSON grammar may be white space without end.
+        # Greedy output of a JSON grammar may be white space without end. On a copy: further API servers start from the same arguments.
+        config.structured_outputs_config = copy.copy(config.structured_outputs_config)
         config.structured_outputs_config.disable_any_whitespace = True
         if parallel.worker_cls == "auto":
             parallel.worker_cls = "vllm_ttt.worker.TttWorker"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import make_checkpoint, reference
 from vllm import LLM, SamplingParams
+from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import StructuredOutputsParams
 
 import ttt
@@ -216,6 +217,13 @@ def test_prompt_logprobs_in_chunks_under_preemption(checkpoint, ours):
         assert len(output.prompt_logprobs) == len(prompt)
         for token, found, one in zip(prompt[1:], output.prompt_logprobs[1:], wanted, strict=True):
             assert found[token].logprob == pytest.approx(one.token.logprob, abs=1e-4)
+
+
+def test_arguments_serve_again(checkpoint):
+    """Under data parallelism several API servers start from the same ones."""
+    arguments = EngineArgs(model=str(checkpoint), max_model_len=96, additional_config=PRECISION)
+    for _ in range(2):
+        assert arguments.create_engine_config().structured_outputs_config.disable_any_whitespace
 
 
 def test_configurations_that_can_not_work_are_refused(checkpoint):
