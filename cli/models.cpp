@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <sstream>
 
 #include "cli.h"
 #include "ttt/base/error.h"
 #include "ttt/testing/check.h"
+#include "ttt/testing/networks.h"
 #include "ttt/testing/registry.h"
 
 namespace ttt_cli {
@@ -32,30 +34,9 @@ ttt::LoadOptions load_options(const ModelsFlags& flags) {
 
 // ---------------------------------------------------------------- support matrix
 
-struct SourceFile {
-  std::string path;
-  int lines = 0;
-};
-
-// The file under `folder` that registers a family: `Family name{"family", ..`.
-std::optional<SourceFile> source_of(const std::string& family, const std::filesystem::path& folder) {
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, ignored)) {
-    if (entry.path().extension() != ".cpp") continue;
-    std::ifstream file(entry.path());
-    bool found = false;
-    int lines = 0;
-    for (std::string line, before; std::getline(file, line); ++lines) {
-      // The name may stand on the line behind.
-      const std::string both = before + line;
-      if (both.find("Family ") != std::string::npos && both.find("{") != std::string::npos &&
-          line.find("\"" + family + "\"") != std::string::npos)
-        found = true;
-      before = line;
-    }
-    if (found) return SourceFile{entry.path().generic_string(), lines};
-  }
-  return {};
+std::string lines_of(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return std::to_string(std::count(std::istreambuf_iterator<char>(file), {}, '\n'));
 }
 
 struct MatrixRow {
@@ -73,10 +54,10 @@ struct MatrixRow {
 std::vector<MatrixRow> matrix(const ModelsFlags& flags, const std::vector<Evidence>& evidence) {
   std::vector<MatrixRow> rows;
   for (const ttt::FamilyInfo& family : ttt::families(load_options(flags).model_libraries)) {
-    const std::optional<SourceFile> source = source_of(family.name, flags.source);
+    const std::filesystem::path source = ttt::testing::family_source(family.name, flags.source);
     for (const std::string& architecture : family.architectures) {
       MatrixRow row{.architecture = architecture, .family = family.name};
-      if (source) row.file = source->path, row.lines = std::to_string(source->lines);
+      if (!source.empty()) row.file = source.generic_string(), row.lines = lines_of(source);
       row.level = architecture != family.architectures.front() ? "alias"
                   : family.modules                             ? "custom module"
                                                                : "spec";

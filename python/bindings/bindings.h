@@ -28,6 +28,7 @@ void bind_text(nb::module_&);   // Tokenizer, ChatTemplate, StreamDecoder
 void bind_model(nb::module_&);  // ModelSpec, WeightMap, load, describe, Model, Batch, State, Tensor, Taps
 void bind_generation(nb::module_&);  // SamplingParams, Generator, results
 void bind_evaluation(nb::module_&);  // perplexity, token agreement, goldens
+void bind_testing(nb::module_&);     // Selection, select_tests
 
 // Lets Python handle Ctrl-C and other signals; throws what it raises. Called without the GIL, from time to
 // time by whatever takes long.

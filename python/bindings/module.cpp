@@ -48,4 +48,5 @@ NB_MODULE(_core, m) {
   ttt_python::bind_model(m);
   ttt_python::bind_generation(m);
   ttt_python::bind_evaluation(m);
+  ttt_python::bind_testing(m);
 }

@@ -36,6 +36,7 @@ from ._core import (
     PerplexityResult,
     PositionLogprobs,
     SamplingParams,
+    Selection,
     State,
     Stream,
     StreamDecoder,
@@ -55,6 +56,7 @@ from ._core import (
 )
 from ._core import describe as _describe
 from ._core import families as _families
+from ._core import select_tests as _select_tests
 from ._error import Error
 from ._libraries import PathLike, model_libraries
 
@@ -63,9 +65,10 @@ __version__: str = version()
 __all__ = [
     "Batch", "Capabilities", "CausalLM", "ChatTemplate", "Description", "Error", "GenerationDelta", "GenerationResult",
     "GenerationTimings", "Generator", "GeneratorStats", "GoldenResult", "GoldenRun", "KvLayerSpec", "Model", "ModelSpec",
-    "PerplexityResult", "PositionLogprobs", "SamplingParams", "State", "Stream", "StreamDecoder", "Taps", "Tensor",
+    "PerplexityResult", "PositionLogprobs", "SamplingParams", "Selection", "State", "Stream", "StreamDecoder", "Taps", "Tensor",
     "TokenAccuracyResult", "TokenLogprob", "Tokenizer", "WeightMap", "backend_names", "describe", "evaluate_golden",
-    "evaluate_perplexity", "evaluate_tokens", "families", "load", "model_libraries", "precision_names", "skus", "version",
+    "evaluate_perplexity", "evaluate_tokens", "families", "load", "model_libraries", "precision_names", "select_tests",
+    "skus", "version",
 ]
 
 Prompt = str | Sequence[int]
@@ -154,6 +157,15 @@ def load(path: PathLike, **options: Any) -> Model:
 def describe(path: PathLike, *, model_libraries: Sequence[PathLike] = ()) -> Description:
     """Spec and weight map of a checkpoint without touching a weight; a folder with a config.json is enough."""
     return _describe(path, model_libraries=_libraries(model_libraries))
+
+
+def select_tests(*, model: PathLike = "", family: str = "", skus: Sequence[str] = (), precision: str = "performance",
+                 module: str = "", changed: str = "", files: Sequence[str] = (), added: PathLike = "",
+                 build: PathLike = "", model_libraries: Sequence[PathLike] = ()) -> Selection:
+    """Module instances and tests by model, family, platforms, module, change (a git range) or new checkpoint, as
+    ``ttt tests select`` prints them; ``Selection.run()`` runs the instances."""
+    return _select_tests(model=model, family=family, skus=list(skus), precision=precision, module=module, changed=changed,
+                         files=list(files), added=added, build=build, model_libraries=_libraries(model_libraries))
 
 
 def families(model_libraries: Sequence[PathLike] = ()) -> list[dict]:

@@ -5,7 +5,7 @@
 #include "convert/described.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/checkpoint.h"
-#include "ttt/model/build.h"
+#include "ttt/convert/custom_modules.h"
 
 namespace ttt::inline v2 {
 
@@ -177,6 +177,10 @@ LoadedModel load(const Checkpoint& checkpoint, ModelSpec spec, const WeightMap& 
 }
 
 }  // namespace
+
+CustomModules custom_modules(const Description& d) {
+  return d.library.empty() ? CustomModules{} : find_family(d, {d.library}).modules();
+}
 
 LoadedModel load(const fs::path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);

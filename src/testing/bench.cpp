@@ -7,14 +7,12 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <memory>
 #include <stop_token>
-#include <tuple>
 
 #include "testing/driver.h"
+#include "testing/measure.h"
 #include "ttt/base/error.h"
-#include "ttt/perf/zone.h"
 
 namespace ttt::inline v2::testing {
 
@@ -24,12 +22,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::ranges::nth_element(values, middle);
-  return *middle;
 }
 
 int usable_threads() {
@@ -61,33 +53,6 @@ std::uint64_t read_all(const std::uint64_t* data, std::size_t count) {
   if (__builtin_cpu_supports("avx2")) return sum_avx2(data, count);
 #endif
   return sum_portable(data, count);
-}
-
-// Bytes that a piece of work moves: those of its operations, an operation that is composed of others counted
-// once.
-std::size_t moved_bytes(const std::function<void()>& work) {
-  struct Span {
-    Clock::time_point begin, end;
-    std::uint64_t bytes;
-  };
-  std::vector<Span> spans;
-  {
-    perf::ZoneScope scope([&](const perf::ZoneRecord& record) {
-      if (record.bytes > 0) spans.push_back({record.begin, record.end, record.bytes});
-    });
-    work();
-  }
-  std::ranges::sort(spans, [](const Span& a, const Span& b) {
-    return std::tie(a.begin, b.end) < std::tie(b.begin, a.end);
-  });
-  std::size_t total = 0;
-  Clock::time_point covered{};
-  for (const Span& span : spans) {
-    if (span.end <= covered) continue;
-    covered = span.end;
-    total += span.bytes;
-  }
-  return total;
 }
 
 }  // namespace
@@ -206,7 +171,7 @@ BenchResult benchmark(const CausalLM& model, const BenchOptions& options) {
 
   // Once for the caches and buffers, and to count what a step moves.
   for (std::size_t u = 0; u < users; ++u) prefill(u);
-  if (options.new_tokens > 1) result.bytes_per_step = moved_bytes(decode);
+  if (options.new_tokens > 1) result.bytes_per_step = work_of(decode).bytes;
   std::vector<double> first_token, prefill_time, step_time;
   std::size_t done = 0;
   const std::size_t total =

@@ -19,12 +19,17 @@ std::string to_string(const TapResult& r) {
   return r.tap + " (largest error " + short_number(r.error) + ", PCC " + short_number(r.pcc) + ")";
 }
 
+std::string full_name(std::string_view tap, int layer) {
+  std::string full(tap);
+  if (layer >= 0) full = "layers." + std::to_string(layer) + (full.empty() ? "" : "." + full);
+  return full;
+}
+
 std::vector<TapResult> compare_taps(const CausalLM& model, const Reference& reference,
                                     const TapBound& bound) {
   std::vector<TapResult> results;
   debug::TapScope scope([&](const Tensor& x, std::string_view name, int layer) {
-    std::string full(name);
-    if (layer >= 0) full = "layers." + std::to_string(layer) + (full.empty() ? "" : "." + full);
+    const std::string full = full_name(name, layer);
     const auto theirs = full == "logits" ? std::nullopt : reference.intermediate(full);
     if (!theirs) return;
     const std::vector<float> all = to_host(x);

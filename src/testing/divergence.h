@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ttt/model/causal_lm.h"
@@ -15,6 +16,9 @@ struct TapResult {
   double error = 0, pcc = 0;
   bool good = false;
 };
+
+// "layers.3.attn.q_rope": a tap's name with the layer that a listener gets beside it.
+std::string full_name(std::string_view tap, int layer);
 
 // What an intermediate must reach: required_pcc where that is above 0, else errors within `tolerance` of its
 // root mean square, or of 1 where that is smaller.

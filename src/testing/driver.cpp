@@ -51,6 +51,10 @@ StepOutput Driver::feed(std::span<const std::span<const std::int32_t>> tokens, W
 
 void Driver::reset() { std::ranges::fill(lengths_, 0); }
 
+void Driver::forget(std::size_t count) {
+  for (std::int32_t& length : lengths_) length -= static_cast<std::int32_t>(count);
+}
+
 std::int32_t argmax(std::span<const float> logits) {
   std::size_t best = 0;
   for (std::size_t i = 0; i < logits.size(); ++i) {

@@ -27,6 +27,8 @@ class Driver {
   }
   // Forgets all tokens.
   void reset();
+  // Takes back the last `count` tokens of every sequence; recurrent state has seen them all the same.
+  void forget(std::size_t count);
 
   std::size_t length(std::size_t sequence) const { return static_cast<std::size_t>(lengths_[sequence]); }
   std::size_t kv_bytes() const { return kv_bytes_; }

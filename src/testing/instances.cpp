@@ -184,7 +184,7 @@ class Network {
       fields.erase("qk_norm_spec");
     }
     split_norm("v_norm", head_dim);
-    split_norm("ssm_norm", fields.value("state", 0));
+    split_norm("ssm_norm", fields.value("state", SelectiveSsmSpec{}.state));
     if (const auto router = fields.find("router"); router != fields.end() || kind == "moe") {
       Parts parts{.shape = {{"dim", spec_.dim},
                             {"experts", fields.value("experts", 0)},

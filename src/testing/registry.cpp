@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -13,8 +14,10 @@
 #include <utility>
 
 #include "testing/registry_data.h"
+#include "testing/rounding.h"
 #include "ttt/base/error.h"
 #include "ttt/base/version.h"
+#include "ttt/testing/networks.h"
 
 namespace ttt::inline v2::testing {
 
@@ -26,7 +29,7 @@ const std::vector<KnownArchitecture>& known_architectures() {
     const Json table = Json::parse(architectures_json);
     for (const Json& row : table.at("architectures")) {
       Json config = row.at("config");
-      config["architectures"] = {row.at("architecture")};
+      config["architectures"] = Json::array({row.at("architecture")});
       all.push_back(
           {row.at("name").get<std::string>(), row.at("architecture").get<std::string>(), config.dump()});
     }
@@ -68,9 +71,6 @@ const std::vector<Evidence>& golden_evidence() {
   return all;
 }
 
-namespace {
-
-// Three significant digits: what a golden's error and time are good for.
 double rounded(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.3g", value);
@@ -85,8 +85,6 @@ std::string today() {
   std::strftime(text, sizeof text, "%Y-%m-%d", &parts);
   return text;
 }
-
-}  // namespace
 
 Evidence evidence_of(const GoldenResult& result) {
   Evidence e{.golden = result.name,
@@ -135,53 +133,98 @@ void record_evidence(const std::filesystem::path& path, std::span<const GoldenRe
 
 namespace {
 
-// The spec of each architecture that is known and provided, in the order of the registry.
-struct Network {
-  std::string name, architecture, family;
-  ModelSpec spec;
-  std::vector<Override> rows;  // of the model itself
+struct Configuration {
+  std::string name, config;
 };
-const std::vector<Network>& networks(const LoadOptions& options) {
+
+// What the libraries make of configurations; cached by libraries.
+const std::vector<Network>& networks(
+    const LoadOptions& options, const std::function<std::vector<Configuration>()>& configurations,
+    std::map<std::vector<std::filesystem::path>, std::vector<Network>>& cache) {
   static std::mutex mutex;
-  static std::map<std::vector<std::filesystem::path>, std::vector<Network>> by_libraries;
   const std::lock_guard lock(mutex);
-  const auto [found, made] = by_libraries.try_emplace(options.model_libraries);
+  const auto [found, made] = cache.try_emplace(options.model_libraries);
   std::vector<Network>& all = found->second;
   if (!made) return all;
-  for (const FamilyInfo& family : families(options.model_libraries)) {
-    for (const std::string& architecture : family.architectures) {
-      for (const KnownArchitecture& known : known_architectures()) {
-        if (known.architecture != architecture) continue;
-        try {
-          Description d = describe_config(known.config, options);
-          std::vector<Override> own;
-          std::ranges::copy_if(d.target.rows, std::back_inserter(own),
-                               [](const Override& row) { return row.origin == "model"; });
-          all.push_back({known.name, architecture, family.name, std::move(d.spec), std::move(own)});
-        } catch (const Error&) {  // a default that contradicts itself is nobody's network
-        }
-      }
+  for (const Configuration& c : configurations()) {
+    try {
+      Network network{c.name, describe_config(c.config, {.model_libraries = options.model_libraries})};
+      std::erase_if(network.description.target.rows,
+                    [](const Override& row) { return row.origin != "model"; });
+      all.push_back(std::move(network));
+    } catch (
+        const Error&) {  // a default that contradicts itself is nobody's network, nor is one of no family
     }
   }
   return all;
 }
 
-std::vector<ModuleInstance> instances_on(const Network& network, Target target) {
-  target.rows.insert(target.rows.end(), network.rows.begin(), network.rows.end());
-  return module_instances(network.spec, target);
+}  // namespace
+
+const std::vector<Network>& full_size_networks(const LoadOptions& options) {
+  static std::map<std::vector<std::filesystem::path>, std::vector<Network>> cache;
+  return networks(
+      options,
+      [&] {
+        std::vector<Configuration> all;
+        for (const FamilyInfo& family : families(options.model_libraries)) {
+          for (const std::string& architecture : family.architectures) {
+            for (const KnownArchitecture& known : known_architectures()) {
+              if (known.architecture == architecture) all.push_back({known.name, known.config});
+            }
+          }
+        }
+        return all;
+      },
+      cache);
 }
 
-}  // namespace
+const std::vector<Network>& golden_networks(const LoadOptions& options) {
+  static std::map<std::vector<std::filesystem::path>, std::vector<Network>> cache;
+  return networks(
+      options,
+      [] {
+        std::vector<Configuration> all;
+        for (const auto& [name, config] : golden_configurations)
+          all.push_back({std::string(name), std::string(config)});
+        return all;
+      },
+      cache);
+}
+
+std::vector<ModuleInstance> module_instances(const Network& network, const Target& target) {
+  Target own = target;
+  const std::vector<Override>& rows = network.description.target.rows;
+  own.rows.insert(own.rows.end(), rows.begin(), rows.end());
+  return module_instances(network.description.spec, own);
+}
+
+std::filesystem::path family_source(std::string_view family, const std::filesystem::path& models) {
+  const std::string quoted = "\"" + std::string(family) + "\"";
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(models, ignored)) {
+    if (entry.path().extension() != ".cpp") continue;
+    std::ifstream file(entry.path());
+    for (std::string line, before; std::getline(file, line); before = line) {
+      // The name may stand on the line behind.
+      const std::string both = before + line;
+      if (both.find("Family ") != std::string::npos && both.find('{') != std::string::npos &&
+          line.find(quoted) != std::string::npos)
+        return entry.path();
+    }
+  }
+  return {};
+}
 
 std::vector<ScalingRow> scaling(std::span<const Target> targets, const LoadOptions& options) {
   std::vector<ScalingRow> rows;
   std::set<std::string> kinds, instances;
   ScalingRow sum;
-  for (const Network& network : networks(options)) {
-    sum.architecture = network.architecture;
-    sum.family = network.family;
+  for (const Network& network : full_size_networks(options)) {
+    sum.architecture = network.description.architecture;
+    sum.family = network.description.family;
     for (const Target& target : targets) {
-      for (const ModuleInstance& instance : instances_on(network, target)) {
+      for (const ModuleInstance& instance : module_instances(network, target)) {
         kinds.insert(instance.kind.key());
         instances.insert(instance.key());
         ++sum.product;
@@ -200,9 +243,9 @@ std::vector<ScalingRow> scaling(std::span<const Target> targets, const LoadOptio
 Addition addition(const ModelSpec& spec, const Target& target, const LoadOptions& options,
                   std::string_view except) {
   std::set<std::string> kinds, instances;
-  for (const Network& network : networks(options)) {
-    if (network.architecture == except) continue;
-    for (const ModuleInstance& instance : instances_on(network, target)) {
+  for (const Network& network : full_size_networks(options)) {
+    if (network.description.architecture == except) continue;
+    for (const ModuleInstance& instance : module_instances(network, target)) {
       kinds.insert(instance.kind.key());
       instances.insert(instance.key());
     }

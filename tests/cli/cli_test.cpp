@@ -77,12 +77,31 @@ TEST_F(Cli, HelpTeaches) {
   const Outcome top = ttt("--help");
   EXPECT_EQ(top.status, 0);
   for (const char* command : {"run", "serve", "eval", "bench", "inspect", "check", "new", "convert",
-                              "tokenize", "template", "models", "hw", "completion"}) {
+                              "tokenize", "template", "models", "tests", "expect", "hw", "completion"}) {
     EXPECT_NE(top.out.find(command), std::string::npos) << command;
   }
-  for (const char* command : {"run", "serve", "eval golden", "eval perplexity", "eval tokens", "bench",
-                              "inspect spec", "inspect weights", "inspect plan", "inspect instances", "check",
-                              "new", "convert", "tokenize", "template", "models", "hw", "completion bash"}) {
+  for (const char* command : {"run",
+                              "serve",
+                              "eval golden",
+                              "eval perplexity",
+                              "eval tokens",
+                              "bench",
+                              "inspect spec",
+                              "inspect weights",
+                              "inspect plan",
+                              "inspect instances",
+                              "check",
+                              "new",
+                              "convert",
+                              "tokenize",
+                              "template",
+                              "models",
+                              "tests select",
+                              "tests run",
+                              "expect record",
+                              "expect check",
+                              "hw",
+                              "completion bash"}) {
     const Outcome help = ttt(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0) << command;
     EXPECT_NE(help.out.find("Examples:"), std::string::npos) << command;
@@ -419,6 +438,61 @@ TEST_F(Cli, AFullDiskIsAnError) {
   const int status = std::system(command.c_str());
   EXPECT_EQ(WEXITSTATUS(status), 1);
   EXPECT_TRUE(read(folder() / "err").starts_with("error: can not write"));
+}
+
+// ---------------------------------------------------------------- tests, expectations
+
+TEST_F(Cli, TestsAreSelectedAndRun) {
+  const json selected = ttt("tests select --json --model " + model().string()).object();
+  EXPECT_EQ(selected.at("of_instances"), 14);
+  EXPECT_EQ(selected.at("instances").at(0).at("kind"), "embedding");
+  EXPECT_EQ(selected.at("instances").at(0).at("why"), "embed of LlamaForCausalLM");
+  const Outcome table = ttt("tests select --module lm_head --model " + model().string());
+  EXPECT_NE(table.out.find("2 of 14 (14.3 %) instances of 1 kinds"), std::string::npos) << table.out;
+
+  const Outcome run = ttt("tests run --threads 2 --precision f32 --model " + model().string());
+  EXPECT_EQ(run.status, 0) << run.out << run.err;
+  EXPECT_NE(run.out.find("lowest PCC"), std::string::npos) << run.out;
+  const json null = ttt("tests run --json --sku t3k --model " + model().string()).object();
+  EXPECT_EQ(null.at("passed"), 14);
+  EXPECT_EQ(null.at("failed"), 0);
+  EXPECT_EQ(ttt("tests run --backend nothing --model " + model().string()).status, 1);
+
+  const Outcome change = ttt("tests select --changed-file src/modules/lm_head.cpp --ctest");
+  EXPECT_NE(change.out.find("arch"), std::string::npos) << change.out << change.err;
+  expect_error(ttt("tests select --family lama"), "the nearest is llama");
+  expect_error(ttt("tests select --changed HEAD --build " + folder().string()), "no build tree");
+  expect_error(ttt("tests"), "a command is missing");
+}
+
+TEST_F(Cli, ExpectationsAreRecordedAndChecked) {
+  const std::string file = (folder() / "cpu.jsonl").string();
+  const std::string common = " --threads 1 --repeats 3 --model " + model().string() + " --file " + file;
+  // Anything is noisy where tests run beside each other; what is refused depends on the machine.
+  const Outcome record = ttt("expect record --spread 100" + common);
+  EXPECT_EQ(record.status, 0) << record.out << record.err;
+  EXPECT_NE(record.out.find("14 recorded"), std::string::npos) << record.out;
+  const std::string rows = read(file);
+  EXPECT_EQ(std::ranges::count(rows, '\n'), 14);
+  const Outcome accuracy = ttt("expect check --accuracy-only" + common);
+  EXPECT_EQ(accuracy.status, 0) << accuracy.out << accuracy.err;
+  EXPECT_NE(accuracy.out.find("14 as expected"), std::string::npos) << accuracy.out;
+
+  // A bound that nothing reaches fails.
+  json row = json::parse(rows.substr(0, rows.find('\n')));
+  row["pcc_at_least"] = 1.5;
+  std::ofstream(file, std::ios::binary) << row.dump() << "\n";
+  const Outcome worse = ttt("expect check --json --accuracy-only" + common);
+  EXPECT_EQ(worse.status, 1);
+  EXPECT_EQ(worse.object().at("counts").at("FAIL"), 1);
+
+  const Outcome refused = ttt("expect record --spread 0.0000001" + common);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_NE(refused.out.find("noisy"), std::string::npos) << refused.out;
+  expect_error(ttt("expect record --model " + model().string()), "--file");
+  expect_error(ttt("expect check --sku n150 --model " + model().string()), "can not be measured here");
+  std::ofstream(file, std::ios::binary) << "nonsense\n";
+  expect_error(ttt("expect check" + common), "line 1");
 }
 
 }  // namespace

@@ -1,0 +1,59 @@
+#include "testing/measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <tuple>
+
+#include "ttt/perf/zone.h"
+
+namespace ttt::inline v2::testing {
+
+using Clock = std::chrono::steady_clock;
+
+Work work_of(const std::function<void()>& run) {
+  struct Span {
+    Clock::time_point begin, end;
+    Work work;
+  };
+  std::vector<Span> spans;
+  {
+    perf::ZoneScope scope([&](const perf::ZoneRecord& record) {
+      if (record.bytes > 0) spans.push_back({record.begin, record.end, {record.bytes, record.flops}});
+    });
+    run();
+  }
+  std::ranges::sort(spans, [](const Span& a, const Span& b) {
+    return std::tie(a.begin, b.end) < std::tie(b.begin, a.end);
+  });
+  Work total;
+  Clock::time_point covered{};
+  for (const Span& span : spans) {
+    if (span.end <= covered) continue;
+    covered = span.end;
+    total.bytes += span.work.bytes;
+    total.flops += span.work.flops;
+  }
+  return total;
+}
+
+std::vector<double> sample(const std::function<void()>& run, int count, double least) {
+  const auto seconds = [&](int runs) {
+    const Clock::time_point begin = Clock::now();
+    for (int i = 0; i < runs; ++i) run();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  run();  // buffers and caches
+  const double one = std::max(seconds(1), 1e-9);
+  const int runs = std::clamp(static_cast<int>(least / one) + 1, 1, 100'000);
+  std::vector<double> samples;
+  for (int i = 0; i < count; ++i) samples.push_back(seconds(runs) / runs);
+  return samples;
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::ranges::nth_element(values, middle);
+  return *middle;
+}
+
+}  // namespace ttt::inline v2::testing
