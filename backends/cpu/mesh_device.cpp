@@ -1,5 +1,6 @@
 #include "mesh_device.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -35,11 +36,27 @@ DeviceOptions one_device(DeviceOptions options) {
 
 }  // namespace
 
-MeshDevice::MeshDevice(const DeviceOptions& options) : mesh_(options.mesh), local_(one_device(options)) {
+MeshDevice::MeshDevice(const DeviceOptions& options)
+    : options_(options), mesh_(options.mesh), local_(one_device(options)) {
   constexpr int most = 64;
   if (mesh_.rows < 1 || mesh_.cols < 1 || mesh_.devices() > most)
     throw Error("the cpu backend can not simulate a mesh of " + to_string(mesh_), "DeviceOptions.mesh",
                 "use 1 to " + std::to_string(most) + " devices");
+}
+
+std::vector<std::shared_ptr<Backend>> MeshDevice::divide(const Mesh& part) {
+  const int count = mesh_.devices() / part.devices();
+  DeviceOptions options = options_;
+  options.mesh = part;
+  options.threads = std::max(1, local_.pool().size() / count);
+  std::vector<std::shared_ptr<Backend>> parts;
+  for (int i = 0; i < count; ++i) {
+    if (part == Mesh{})
+      parts.push_back(std::make_shared<CpuDevice>(options));
+    else
+      parts.push_back(std::make_shared<MeshDevice>(options));
+  }
+  return parts;
 }
 
 std::string MeshDevice::description() const {

@@ -7,16 +7,19 @@
 #include <vector>
 
 #include "cpu_device.h"
+#include "ttt/ops/submesh.h"
 
 namespace ttt::inline v2::cpu {
 
-class MeshDevice final : public Backend {
+class MeshDevice final : public Backend, public Divisible {
  public:
   explicit MeshDevice(const DeviceOptions&);
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override;
   Mesh mesh() const override { return mesh_; }
+  // Each with its share of the threads.
+  std::vector<std::shared_ptr<Backend>> divide(const Mesh& part) override;
 
   Tensor allocate(const TensorSpec&) override;
   // All devices get the values; the first one's are read.
@@ -47,6 +50,7 @@ class MeshDevice final : public Backend {
   Tensor join(const std::vector<Tensor>& parts);
   WeightSpec sharded_on_mesh(const WeightSpec&) const;
 
+  DeviceOptions options_;
   Mesh mesh_;
   CpuDevice local_;
 };

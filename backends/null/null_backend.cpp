@@ -1,12 +1,14 @@
 // The null backend: tensors without contents. It says what a model would allocate, move and compute, for
-// models larger than any machine at hand: weights are never read, buffers have a size only.
+// models larger than any machine at hand: weights are never read, buffers have a size only. Opened for a SKU
+// it refuses the calls that TTNN would refuse there.
 #include <algorithm>
 #include <atomic>
 #include <map>
 #include <mutex>
 #include <utility>
 
-#include "ttt/ops/backend.h"
+#include "ttt/ops/planning.h"
+#include "ttt/ops/submesh.h"
 
 namespace ttt::inline v2 {
 
@@ -36,10 +38,11 @@ class NullBuffer final : public Buffer {
   std::size_t bytes_;
 };
 
-class NullBackend final : public Backend {
+class NullBackend final : public Backend, public CallSource, public Divisible {
  public:
   explicit NullBackend(const DeviceOptions& options) : mesh_(options.mesh), sku_(options.sku) {
     if (mesh_.rows < 1 || mesh_.cols < 1) throw Error("a mesh of " + to_string(mesh_), "null backend");
+    if (!sku_.empty()) facts_ = &hw::find(sku_);
   }
 
   std::string_view name() const override { return "null"; }
@@ -51,6 +54,12 @@ class NullBackend final : public Backend {
   }
   bool computes() const override { return false; }
   Mesh mesh() const override { return mesh_; }
+  std::vector<std::shared_ptr<Backend>> divide(const Mesh& part) override {
+    std::vector<std::shared_ptr<Backend>> parts;
+    for (int i = 0; i < mesh_.devices() / part.devices(); ++i)
+      parts.push_back(std::make_shared<NullBackend>(DeviceOptions{.mesh = part, .sku = sku_}));
+    return parts;
+  }
 
   Tensor allocate(const TensorSpec& spec) override {
     return Tensor(std::make_shared<NullBuffer>(*this, ledger_, bytes(spec)), spec);
@@ -86,6 +95,8 @@ class NullBackend final : public Backend {
   bool supports(const OpCall&) const override { return true; }
 
   void run(OpCall& call) override {
+    if (facts_ != nullptr) check(*facts_, call);
+    if (listener_) listener_(call);
     const OpCost work = cost(call);
     {
       const std::lock_guard lock(mutex_);
@@ -101,6 +112,9 @@ class NullBackend final : public Backend {
       if (!call.outputs[at]) call.outputs[at] = allocate(spec);
     }
   }
+
+  void on_call(std::function<void(const OpCall&)> listener) override { listener_ = std::move(listener); }
+  void reset_peak() override { ledger_->peak = ledger_->allocated.load(); }
 
   std::vector<OpCount> op_counts() const override {
     const std::lock_guard lock(mutex_);
@@ -136,6 +150,8 @@ class NullBackend final : public Backend {
 
   Mesh mesh_;
   std::string sku_;
+  const Sku* facts_ = nullptr;  // of the SKU whose limits calls are checked against; null: none
+  std::function<void(const OpCall&)> listener_;
   std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
   mutable std::mutex mutex_;
   std::map<std::string, OpCount> counts_;

@@ -6,6 +6,9 @@
 #include "ttt/base/error.h"
 #include "ttt/convert/checkpoint.h"
 #include "ttt/convert/custom_modules.h"
+#include "ttt/convert/replicas.h"
+#include "ttt/ops/submesh.h"
+#include "ttt/tensor/shape_source.h"
 
 namespace ttt::inline v2 {
 
@@ -145,27 +148,36 @@ detail::FoundFamily find_family(const Description& d, const std::vector<fs::path
   return {};
 }
 
-// What the network is called is for the caller to fill in.
+std::shared_ptr<Backend> open(const LoadOptions& options) {
+  return open_device(options.backend, {.threads = options.threads,
+                                       .deterministic = options.deterministic,
+                                       .isa = {},
+                                       .mesh = options.mesh,
+                                       .sku = options.sku});
+}
+
+// On `device`, or where there is none on what the options open. What the network is called is for the caller
+// to fill in.
 LoadedModel load(const Checkpoint& checkpoint, ModelSpec spec, const WeightMap& weights, const Target& target,
-                 const CustomModules& modules, const LoadOptions& options) {
+                 const CustomModules& modules, const LoadOptions& options,
+                 std::shared_ptr<Backend> device = {}) {
   const std::vector<NamedShape> shapes = checkpoint.shapes();
-  if (shapes.empty())
-    throw Error("no weights", checkpoint.path().string(), "a config.json alone can only be inspected");
-  const Binding binding = ttt::bind_weights(weights, shapes, weight_slots(spec));
+  std::optional<Binding> binding;
+  if (!shapes.empty()) binding = ttt::bind_weights(weights, shapes, weight_slots(spec));
   if (options.layers > 0 && static_cast<std::size_t>(options.layers) < spec.layers.size())
     spec.layers.resize(static_cast<std::size_t>(options.layers));
 
   LoadedModel loaded;
-  loaded.device = open_device(options.backend, {.threads = options.threads,
-                                                .deterministic = options.deterministic,
-                                                .isa = {},
-                                                .mesh = options.mesh,
-                                                .sku = options.sku});
+  loaded.device = device ? std::move(device) : open(options);
+  if (!binding && loaded.device->computes())
+    throw Error("no weights", checkpoint.path().string(),
+                "a config.json alone can only be inspected, or run with --backend null");
   const fs::path cache = options.cache.value_or(WeightCache::default_folder());
   if (!cache.empty()) loaded.weight_cache = WeightCache(cache);
   const Home home{.device = loaded.device, .cache = loaded.weight_cache, .bound = {}};
   const WeightProvider provide = [&](const WeightSlot& slot) -> LazyWeight {
-    WeightSourcePtr source = binding.source(slot.name, checkpoint);
+    WeightSourcePtr source =
+        binding ? binding->source(slot.name, checkpoint) : make_shape(slot.rows, slot.cols);
     return source ? LazyWeight(std::move(source), slot.role, slot.name) : LazyWeight{};
   };
   loaded.model = build(spec, provide, target, home, modules);
@@ -176,6 +188,18 @@ LoadedModel load(const Checkpoint& checkpoint, ModelSpec spec, const WeightMap& 
   return loaded;
 }
 
+LoadedModel load(const Checkpoint& checkpoint, const LoadOptions& options,
+                 std::shared_ptr<Backend> device = {}) {
+  const detail::Described d = detail::describe(checkpoint, options);
+  LoadedModel loaded = load(checkpoint, d.spec, d.weights, detail::make_target(checkpoint, d, options),
+                            d.found.modules(), options, std::move(device));
+  loaded.architecture = checkpoint.architecture();
+  loaded.family = d.found.family->name;
+  loaded.library = d.found.library->path();
+  loaded.unread_keys = d.unread;
+  return loaded;
+}
+
 }  // namespace
 
 CustomModules custom_modules(const Description& d) {
@@ -183,15 +207,24 @@ CustomModules custom_modules(const Description& d) {
 }
 
 LoadedModel load(const fs::path& path, const LoadOptions& options) {
+  return load(Checkpoint::open(path), options);
+}
+
+std::vector<LoadedModel> load_replicas(const fs::path& path, const LoadOptions& options, const Mesh& part) {
+  // A replica holds its part and, behind it, the whole.
+  struct Held {
+    std::shared_ptr<Backend> whole, part;
+  };
+  const std::shared_ptr<Backend> whole = open(options);
   const Checkpoint checkpoint = Checkpoint::open(path);
-  const detail::Described d = detail::describe(checkpoint, options);
-  LoadedModel loaded = load(checkpoint, d.spec, d.weights, detail::make_target(checkpoint, d, options),
-                            d.found.modules(), options);
-  loaded.architecture = checkpoint.architecture();
-  loaded.family = d.found.family->name;
-  loaded.library = d.found.library->path();
-  loaded.unread_keys = d.unread;
-  return loaded;
+  LoadOptions own = options;
+  own.mesh = part;
+  std::vector<LoadedModel> replicas;
+  for (std::shared_ptr<Backend>& device : create_submeshes(*whole, part)) {
+    const auto held = std::make_shared<Held>(Held{whole, std::move(device)});
+    replicas.push_back(load(checkpoint, own, std::shared_ptr<Backend>(held, held->part.get())));
+  }
+  return replicas;
 }
 
 LoadedModel load(const fs::path& path, const Description& d, const LoadOptions& options) {

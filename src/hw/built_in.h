@@ -1,4 +1,4 @@
-// The files of data/recipes and data/tuning, built in.
+// The files of data/recipes, data/tuning and data/roofline, built in.
 #pragma once
 
 #include <span>
@@ -11,5 +11,6 @@ struct BuiltIn {
 };
 std::span<const BuiltIn> recipes();  // by name
 std::span<const BuiltIn> tuning_files();
+std::string_view built_in_calibration();
 
 }  // namespace ttt::inline v2::hw

@@ -137,23 +137,41 @@ std::size_t page_bytes(const TensorSpec& spec, const Extent& e) {
   return std::max<std::size_t>(page, 1);
 }
 
+// What the fullest of `places` holds of an interleaved tensor.
+std::size_t pages_on_one(const TensorSpec& spec, std::size_t places) {
+  const Extent e = extent(spec);
+  const std::size_t page = page_bytes(spec, e), pages = (bytes_of(e.rows, e.cols, spec) + page - 1) / page;
+  return (pages + places - 1) / places * page;
+}
+
 std::size_t shard_bytes(const TensorSpec& spec) {
   return spec.memory.shard_spec
              ? bytes_of(spec.memory.shard_spec->height, spec.memory.shard_spec->width, spec)
              : 0;
 }
 
-// A tensor's bytes on one core where it lies in L1.
-std::size_t l1_share(const Sku& sku, const TensorSpec& spec) {
+}  // namespace
+
+std::size_t l1_core_bytes(const Sku& sku, const TensorSpec& spec) {
   if (spec.memory.buffer_type != BufferType::l1) return 0;
   if (spec.memory.shard_spec) return shard_bytes(spec);
-  const Extent e = extent(spec);
   const auto cores = static_cast<std::size_t>(sku.grid.x) * static_cast<std::size_t>(sku.grid.y);
-  const std::size_t page = page_bytes(spec, e), pages = (bytes_of(e.rows, e.cols, spec) + page - 1) / page;
-  return (pages + cores - 1) / cores * page;
+  return pages_on_one(spec, cores);
 }
 
-}  // namespace
+// Pages go to the banks in turn, and shards one to a bank.
+std::size_t dram_bank_bytes(const Sku& sku, const TensorSpec& spec) {
+  if (spec.memory.buffer_type != BufferType::dram) return 0;
+  if (spec.memory.shard_spec) return shard_bytes(spec);
+  return pages_on_one(spec, static_cast<std::size_t>(std::max(sku.dram_banks, 1)));
+}
+
+void check_l1(const Sku& sku, std::size_t bytes, const std::string& where, const std::string& fix) {
+  const std::size_t usable = usable_l1_bytes(sku);
+  if (bytes <= usable) return;
+  refuse("needs " + str(static_cast<std::int64_t>(bytes)) + " bytes of L1 on a core", where,
+         "there are " + str(static_cast<std::int64_t>(usable)) + ": " + fix);
+}
 
 void check_tensor(const Sku& sku, const TensorSpec& spec) {
   const std::string where = to_string(spec);
@@ -165,20 +183,12 @@ void check_tensor(const Sku& sku, const TensorSpec& spec) {
   if (!is_sharded && spec.memory.shard_spec)
     refuse("an interleaved placement with shards", where, "unset shard_spec");
   if (is_sharded) check_shards(sku, spec, where);
-  if (spec.memory.buffer_type == BufferType::l1) {
-    if (const std::size_t share = l1_share(sku, spec); share > usable_l1_bytes(sku))
-      refuse(
-          "needs " + str(static_cast<std::int64_t>(share)) + " bytes of L1 on a core", where,
-          "there are " + str(static_cast<std::int64_t>(usable_l1_bytes(sku))) + ": use DRAM or more cores");
-    return;
-  }
+  if (spec.memory.buffer_type == BufferType::l1)
+    return check_l1(sku, l1_core_bytes(sku, spec), where, "use DRAM or more cores");
   if (sku.dram_banks == 0) return;
-  // Pages go to the banks in turn, and shards one to a bank: the fullest bank decides.
-  const Extent e = extent(spec);
-  const auto banks = static_cast<std::size_t>(sku.dram_banks);
-  const std::size_t page = page_bytes(spec, e), pages = (bytes_of(e.rows, e.cols, spec) + page - 1) / page;
-  const std::size_t fullest = is_sharded ? shard_bytes(spec) : (pages + banks - 1) / banks * page;
-  if (const std::size_t bank = usable_dram_bytes(sku) / banks; fullest > bank)
+  const std::size_t fullest = dram_bank_bytes(sku, spec);
+  if (const std::size_t bank = usable_dram_bytes(sku) / static_cast<std::size_t>(sku.dram_banks);
+      fullest > bank)
     refuse("needs " + mebibytes(fullest) + " MiB of each DRAM bank", where,
            std::string(sku.name) + " has " + mebibytes(bank) +
                " MiB per bank: use a smaller dtype or more devices");
@@ -264,11 +274,8 @@ void check_matmul(const Sku& sku, const MatmulCheck& check) {
     refuse("x is " + to_string(x.memory), where, "only weights are sharded over DRAM banks");
   const MatmulShape shape{rows, x.shape[-1], w.shape[-1], w.dtype, x.dtype, y.dtype};
   const std::size_t needed = matmul_l1_bytes(sku, shape, check.program_config, check.compute_kernel_config) +
-                             l1_share(sku, x) + l1_share(sku, y);
-  if (needed > usable_l1_bytes(sku))
-    refuse("needs " + str(static_cast<std::int64_t>(needed)) + " bytes of L1 on a core", where,
-           "there are " + str(static_cast<std::int64_t>(usable_l1_bytes(sku))) +
-               ": use smaller blocks, or keep x and the product in DRAM");
+                             l1_core_bytes(sku, x) + l1_core_bytes(sku, y);
+  check_l1(sku, needed, where, "use smaller blocks, or keep x and the product in DRAM");
 }
 
 void check_attention(const Sku& sku, const AttentionCheck& a) {
@@ -312,9 +319,7 @@ void check_attention(const Sku& sku, const AttentionCheck& a) {
   const std::int64_t own = a.decode ? 2 * q * k + 7 * q * d + 26 : 2 * q * k + 5 * q * d + 7 * q + 5;
   const std::size_t needed = static_cast<std::size_t>(own) * tile_bytes_of(DataType::bf16) +
                              static_cast<std::size_t>(4 * k * d) * tile_bytes_of(a.cache);
-  if (needed > usable_l1_bytes(sku))
-    refuse("needs " + str(static_cast<std::int64_t>(needed)) + " bytes of L1 on a core", where,
-           "use smaller chunks");
+  check_l1(sku, needed, where, "use smaller chunks");
 }
 
 void check_cache_update(const Sku& sku, std::int64_t users, std::int64_t kv_heads, std::int64_t head_dim,

@@ -1,4 +1,4 @@
-# data/recipes/*.json and data/tuning/*.json become string literals, so that no file is looked up at run time.
+# data/recipes/*.json, data/tuning/*.json and data/roofline/*.json become string literals, so that no file is looked up at run time.
 find_package(nlohmann_json 3.11 REQUIRED)
 function(ttt_built_in folder variable)
   file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/data/${folder}/*.json)
@@ -13,6 +13,7 @@ function(ttt_built_in folder variable)
 endfunction()
 ttt_built_in(recipes TTT_RECIPES)
 ttt_built_in(tuning TTT_TUNING)
+ttt_built_in(roofline TTT_ROOFLINE)
 configure_file(${PROJECT_SOURCE_DIR}/src/hw/built_in.cpp.in ${PROJECT_BINARY_DIR}/generated/built_in.cpp @ONLY)
 target_sources(ttt_hw PRIVATE ${PROJECT_BINARY_DIR}/generated/built_in.cpp)
 target_link_libraries(ttt_hw PRIVATE nlohmann_json::nlohmann_json)

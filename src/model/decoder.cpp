@@ -8,6 +8,7 @@
 #include "model/blocks.h"
 #include "model/recurrent.h"
 #include "model/step_builder.h"
+#include "ttt/model/bound_weights.h"
 #include "ttt/modules/attention.h"
 #include "ttt/modules/embedding.h"
 #include "ttt/modules/latent_attention.h"
@@ -21,6 +22,12 @@ namespace ttt::inline v2 {
 
 CausalLM::CausalLM() = default;
 CausalLM::~CausalLM() = default;
+BoundWeights::~BoundWeights() = default;
+
+std::span<const LazyWeight> bound_weights(const CausalLM& model) {
+  const auto* bound = dynamic_cast<const BoundWeights*>(&model);
+  return bound == nullptr ? std::span<const LazyWeight>() : bound->weights();
+}
 
 std::size_t KvLayerSpec::bytes_per_position() const {
   const auto elements = static_cast<std::size_t>(kv_heads * (head_dim + v_head_dim) + indexer_dim);
@@ -279,7 +286,7 @@ std::vector<float> sinusoids(const PositionSpec& spec, std::span<const std::int3
   return rows;
 }
 
-class DecoderLM final : public CausalLM {
+class DecoderLM final : public CausalLM, public BoundWeights {
  public:
   DecoderLM(const ModelSpec& spec, const WeightProvider& provide, Target target, Home home,
             const CustomModules& custom)
@@ -411,6 +418,8 @@ class DecoderLM final : public CausalLM {
       if (progress) progress(done, total);
     }
   }
+
+  std::span<const LazyWeight> weights() const override { return weights_; }
 
   std::size_t weight_bytes() const override {
     std::size_t bytes = 0;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <set>
 
+#include "ops/experts_used.h"
 #include "ttt/ops/op_call.h"
 
 namespace ttt::inline v2 {
@@ -85,7 +86,8 @@ OpCost rows_of_sequences(const OpCall& call) {
   return cost;
 }
 
-// Experts that the indices name, as far as they can be read here.
+}  // namespace
+
 std::int64_t experts_used(const Tensor& indices, std::int64_t experts) {
   const std::int32_t* ids = host_ints(indices);
   if (ids == nullptr) return std::min(indices.shape().elements(), experts);
@@ -95,8 +97,6 @@ std::int64_t experts_used(const Tensor& indices, std::int64_t experts) {
   }
   return static_cast<std::int64_t>(used.size());
 }
-
-}  // namespace
 
 OpCost cost(const OpCall& call) {
   OpCost total;

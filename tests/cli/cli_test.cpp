@@ -90,6 +90,8 @@ TEST_F(Cli, HelpTeaches) {
                               "inspect weights",
                               "inspect plan",
                               "inspect instances",
+                              "inspect memory",
+                              "inspect roofline",
                               "check",
                               "new",
                               "convert",
@@ -326,6 +328,39 @@ TEST_F(Cli, Inspect) {
   EXPECT_EQ(count, instances.at("modules"));
   EXPECT_LT(instances.at("kinds"), instances.at("modules"));
   EXPECT_NE(ttt(with_model("inspect instances")).out.find("attention[rope]"), std::string::npos);
+}
+
+// A folder that holds nothing but a config.json says what fits and how fast it can be.
+TEST_F(Cli, InspectMemoryAndRoofline) {
+  const fs::path folder = fs::path(testing::TempDir()) / "ttt-cli-config";
+  fs::create_directories(folder);
+  std::ofstream(folder / "config.json") << R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+      "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 4,
+      "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_position_embeddings": 8192,
+      "hidden_act": "silu", "tie_word_embeddings": false})";
+  const std::string model = " --model " + folder.string() + " --precision performance ";
+  const auto ask = [&](const std::string& what, const std::string& flags) {
+    return ttt("inspect " + what + model + flags + " --json").object();
+  };
+  const json memory = ask("memory", "--sku n300 --batch 32 --context 2048");
+  EXPECT_EQ(memory.at("mesh"), "1x2");
+  EXPECT_EQ(memory.at("fits"), true);
+  EXPECT_GT(memory.at("most_tokens_of_all_users"), 32 * 2048);
+  EXPECT_GT(memory.at("tensors").size(), 4u * 9);
+  EXPECT_LT(ask("memory", "--sku n300 --context 2048").at("kv_cache_mb"), memory.at("kv_cache_mb"));
+  const json one = ask("roofline", "--sku n150"), two = ask("roofline", "--sku n300"),
+             many = ask("roofline", "--sku n150 --batch 32 --context 4096");
+  EXPECT_GT(two.at("tokens_per_second_per_user"), one.at("tokens_per_second_per_user"));
+  EXPECT_LT(many.at("tokens_per_second_per_user"), one.at("tokens_per_second_per_user"));
+  EXPECT_LT(one.at("time_to_first_token_ms"), many.at("time_to_first_token_ms"));
+  EXPECT_GT(one.at("decode").size(), 10u);
+  for (const char* key : {"op", "operands", "calls", "bound", "microseconds_each"})
+    EXPECT_TRUE(one.at("decode").at(0).contains(key)) << key;
+  EXPECT_NE(ttt("inspect roofline" + model + "--sku n150").out.find("bound by dram"), std::string::npos);
+  const Outcome none = ttt("inspect roofline" + model);
+  EXPECT_EQ(none.status, 1);
+  EXPECT_NE(none.err.find("choose a --sku"), std::string::npos) << none.err;
+  fs::remove_all(folder);
 }
 
 TEST_F(Cli, TokenizeAndBack) {  // ids of the Python package tokenizers

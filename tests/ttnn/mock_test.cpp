@@ -2,8 +2,10 @@
 // through tools/ttnn/mock; without a mock cluster every test is skipped.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <numeric>
 #include <random>
 
@@ -14,8 +16,9 @@
 #include "ttt/model/build.h"
 #include "ttt/ops/backend.h"
 #include "ttt/ops/ops.h"
+#include "ttt/ops/submesh.h"
 #include "ttt/ops/trace.h"
-#include "ttt/runtime/generator.h"
+#include "ttt/runtime/data_parallel.h"
 
 namespace ttt {
 namespace {
@@ -267,14 +270,43 @@ TEST_F(Mock, ComposedOpsRun) {
 
 // --- The planner and TTNN
 
+// The attention as a call of a kernel, whether the backend would compose it or not.
+void attend(Backend& device, const hw::AttentionCheck& a) {
+  const std::int64_t v_width = a.v_head_dim > 0 ? a.v_head_dim : a.head_dim,
+                     blocks = (a.start + a.queries) / a.block_size + 1;
+  const auto tensor = [&](const Shape& shape, DataType dtype) {
+    return device.allocate({.shape = shape, .dtype = dtype});
+  };
+  const Tensor q = tensor({1, a.heads, a.queries, a.head_dim}, a.query);
+  OpCall call;
+  call.attributes = AttentionAttributes{
+      .is_causal = a.is_causal, .chunk_start = a.start, .program_config = a.program_config};
+  call.output_specs[0] = {.shape = {1, a.heads, a.queries, v_width}};
+  if (a.mask) {
+    const Tensor k = tensor({1, a.kv_heads, a.queries, a.head_dim}, a.cache),
+                 mask = tensor({1, 1, a.queries, a.queries}, DataType::bf16);
+    call.op = OpKind::scaled_dot_product_attention;
+    call.inputs = {&q, &k, &k, &mask};
+    return device.run(call);
+  }
+  const Tensor k = tensor({blocks, a.kv_heads, a.block_size, a.head_dim}, a.cache),
+               v = tensor({blocks, a.kv_heads, a.block_size, v_width}, a.cache);
+  const std::vector<std::int32_t> ids(static_cast<std::size_t>(blocks), 0);
+  const Tensor pages = from_host(device, ids, {1, blocks}, DataType::i32);
+  call.op = OpKind::chunked_scaled_dot_product_attention;
+  call.inputs = {&q, &k, &v, nullptr, nullptr, nullptr, &pages};
+  device.run(call);
+}
+
 TEST_F(Mock, TtnnRefusesWhatThePlannerRefuses) {
   std::size_t asked = 0;
   for (const WrongConfig& wrong : wrong_configs()) {
-    if (!wrong.tensor && !wrong.product) continue;
+    if (!wrong.tensor && !wrong.product && !wrong.attention) continue;
     ++asked;
     const auto ask = [&] {
       // allocate() only promises; the first use makes the tensor.
       if (wrong.tensor) return (void)ops::slice(device_->allocate(*wrong.tensor), -1, 0, 32);
+      if (wrong.attention) return attend(*device_, *wrong.attention);
       const hw::MatmulCheck& p = *wrong.product;
       OpCall call;
       const Tensor x = device_->allocate(p.x), w = device_->allocate(p.w);
@@ -389,6 +421,24 @@ TEST_F(Mock, ThePlannerForeseesTtnnOnRandomPrograms) {
   EXPECT_GT(refused, 10);
 }
 
+// What a call costs the host with its program cached: printed, not judged (docs/hardware.md).
+TEST_F(Mock, TheOverheadOfACallIsMeasured) {
+  const Tensor x = tensor({1, 1, 32, 512}), w = tensor({1, 1, 512, 512}, DataType::bfp8_b),
+               weight = tensor({1, 1, 1, 512}, DataType::f32);
+  const auto measure = [&](const char* name, const std::function<void()>& call) {
+    constexpr int calls = 200;
+    call();
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < calls; ++i) call();
+    const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+    std::printf("host time of a call of %s: %.1f us\n", name, took.count() / calls);
+    RecordProperty(std::string("us_per_") + name, std::to_string(took.count() / calls));
+  };
+  measure("linear", [&] { ops::linear(x, w); });
+  measure("add", [&] { ops::add(x, x); });
+  measure("rms_norm", [&] { ops::rms_norm(x, {.weight = &weight}); });
+}
+
 // --- A decoder, end to end through the generator
 
 ModelSpec decoder_spec() {
@@ -406,37 +456,58 @@ ModelSpec decoder_spec() {
   return m;
 }
 
-// Three requests of mixed lengths, so that steps have prefill and decode rows together.
-void generate(const std::shared_ptr<Backend>& device, const Target& target) {
+std::unique_ptr<CausalLM> decoder(const std::shared_ptr<Backend>& device, const Target& target) {
   const auto weights = [](const WeightSlot& slot) {
     std::vector<float> values(static_cast<std::size_t>(slot.rows * slot.cols), 0.01f);
     return LazyWeight(make_source(std::move(values), slot.rows, slot.cols, slot.name), slot.role, slot.name);
   };
-  const auto lm = build(decoder_spec(), weights, target, {.device = device, .cache = {}, .bound = {}});
-  Generator generator(*lm, nullptr, {.max_batch = 4, .max_step_tokens = 64, .max_context = 256});
-  std::vector<GenerationRequest> requests(3);
+  return build(decoder_spec(), weights, target, {.device = device, .cache = {}, .bound = {}});
+}
+
+// Three requests of mixed lengths, so that steps have prefill and decode rows together, for each model.
+void generate(const std::vector<const CausalLM*>& replicas) {
+  DataParallel generator(replicas, nullptr, {.max_batch = 4, .max_step_tokens = 64, .max_context = 256});
+  std::vector<GenerationRequest> requests(3 * replicas.size());
   const std::size_t lengths[] = {1, 100, 37};
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    for (std::size_t k = 0; k < lengths[i]; ++k)
+    for (std::size_t k = 0; k < lengths[i % 3]; ++k)
       requests[i].prompt_ids.push_back(static_cast<std::int32_t>(k % 900));
     requests[i].sampling.max_new_tokens = 4;
     requests[i].sampling.ignore_eos = true;
   }
-  const std::vector<GenerationResult> results = generator.generate(std::move(requests));
-  for (const GenerationResult& result : results)
-    EXPECT_EQ(result.ids.size(), 4u) << target.precision << " " << result.error;
+  for (const GenerationResult& result : generator.generate(requests))
+    EXPECT_EQ(result.ids.size(), 4u) << replicas.front()->target().precision << " " << result.error;
 }
 
 TEST_F(Mock, ADecoderGeneratesThroughEveryLayer) {
-  for (const char* precision : {"performance", "accuracy"})
-    generate(device_, make_target(hw::n150(), precision));
+  for (const char* precision : {"performance", "accuracy"}) {
+    const auto lm = decoder(device_, make_target(hw::n150(), precision));
+    generate({lm.get()});
+  }
 }
 
 // A cluster of two devices; run by itself, since a process has one device open.
-TEST(MockMesh, ADecoderGeneratesOnTwoDevices) {
-  if (std::getenv("TT_METAL_MOCK_CLUSTER_DESC_PATH") == nullptr) GTEST_SKIP() << "no mock cluster";
-  const Mesh mesh{1, 2};
-  generate(open_device("ttnn", {.mesh = mesh}), make_target(hw::n300(), "performance", mesh));
+class MockMesh : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::getenv("TT_METAL_MOCK_CLUSTER_DESC_PATH") == nullptr) GTEST_SKIP() << "no mock cluster";
+    device_ = open_device("ttnn", {.mesh = mesh_});
+  }
+  const Mesh mesh_{1, 2};
+  std::shared_ptr<Backend> device_;
+};
+
+TEST_F(MockMesh, ADecoderGeneratesOnTwoDevices) {
+  const auto lm = decoder(device_, make_target(hw::n300(), "performance", mesh_));
+  generate({lm.get()});
+}
+
+TEST_F(MockMesh, TwoReplicasGenerateOnTheirParts) {
+  const std::vector<std::shared_ptr<Backend>> parts = create_submeshes(*device_, {1, 1});
+  ASSERT_EQ(parts.size(), 2u);
+  const Target target = make_target(hw::n300(), "performance");
+  const auto first = decoder(parts[0], target), second = decoder(parts[1], target);
+  generate({first.get(), second.get()});
 }
 
 }  // namespace

@@ -3,27 +3,28 @@
 //   tools/ttnn/mock SKU ttnn_sweep --sku SKU --out FILE [--precision P] [--models FILE] [--only TEXT]
 //   [--shard I/N] ttnn_sweep --table FILE...
 //
-// A network of one layer, with its embedding, final norm and head, is built with weights that are allocated
-// on the device and never read, and runs a prefill of 128 and of 2,048 tokens and a decode step of 1 and of
-// 32 users. Each run adds one line to FILE; what a line is there for already is skipped, so a sweep that was
-// stopped goes on where it was.
+// A network of one layer, with its embedding, final norm and head, is built on all devices of the SKU with
+// weights that are allocated and never read, and runs a prefill of 128 and of 2,048 tokens and a decode step
+// of 1 and of 32 users: first by the planner, then, unless that refuses, by TTNN. Each run adds one line to
+// FILE; what a line is there for already is skipped, so a sweep that was stopped goes on where it was.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include <unistd.h>
-
 #include "ttt/base/error.h"
 #include "ttt/convert/load.h"
 #include "ttt/hw/check.h"
+#include "ttt/hw/roofline.h"
 #include "ttt/model/build.h"
 #include "ttt/ops/backend.h"
+#include "ttt/tensor/shape_source.h"
 
 namespace {
 
@@ -47,31 +48,6 @@ constexpr ModeRun modes[] = {{"prefill 128", 1, 128, 0},
                              {"decode 1", 1, 1, 1023},
                              {"decode 32", 32, 1, 1023}};
 constexpr std::int32_t block_size = 32;
-
-// Shapes without values: the mock never reads a weight.
-class NoValues final : public WeightSource {
- public:
-  NoValues(std::int64_t rows, std::int64_t cols) : rows_(rows), cols_(cols) {}
-  std::int64_t rows() const override { return rows_; }
-  std::int64_t cols() const override { return cols_; }
-  void read(std::int64_t, std::int64_t, float*) const override {
-    throw Error("a weight of the sweep was read");
-  }
-  std::uint64_t fingerprint() const override { return 0; }
-  std::string describe() const override { return "no values"; }
-
- private:
-  std::int64_t rows_, cols_;
-};
-
-ModelSpec describe_model(const Json& model) {
-  const fs::path folder = fs::temp_directory_path() / ("ttnn_sweep_" + std::to_string(::getpid()));
-  fs::create_directories(folder);
-  std::ofstream(folder / "config.json") << model.at("config").dump();
-  const Description d = describe(folder);
-  fs::remove_all(folder);
-  return d.spec;
-}
 
 void run(const CausalLM& lm, const ModeRun& mode) {
   const std::int32_t length = mode.context + mode.tokens, width = (length + block_size - 1) / block_size;
@@ -120,14 +96,36 @@ std::set<std::string> done(const fs::path& file) {
   return keys;
 }
 
-// How one run ended: accepted, refused by our planner, or (which must not happen) by TTNN alone.
-struct Outcome {
-  std::string status, text;
-};
+std::unique_ptr<CausalLM> build_on(const std::shared_ptr<Backend>& device, const ModelSpec& spec,
+                                   const Target& target) {
+  const auto weights = [](const WeightSlot& slot) {
+    return LazyWeight(make_shape(slot.rows, slot.cols), slot.role, slot.name);
+  };
+  return build(spec, weights, target, {.device = device, .cache = {}, .bound = {}});
+}
+
+std::string error_of(const std::function<void()>& work) {
+  try {
+    work();
+    return {};
+  } catch (const Error& error) { return error.what(); }
+}
+
+// The planner's word on a run: a device that computes nothing and knows the SKU's limits; unset: it fits.
+std::string planner_refuses(const ModelSpec& spec, const Target& target, const ModeRun& mode) {
+  return error_of([&] {
+    const auto device = open_device("null", {.mesh = target.mesh, .sku = std::string(target.sku.name)});
+    const auto lm = build_on(device, spec, target);
+    lm->load_weights();
+    run(*lm, mode);
+    hw::check_device_memory(target.sku, device->peak_bytes());
+  });
+}
 
 void sweep(const Options& o) {
   const Sku& sku = hw::find(o.sku);
-  const std::shared_ptr<Backend> device = open_device("ttnn", {.sku = o.sku});
+  const Target target = make_target(sku, o.precision, hw::whole_mesh(sku));
+  const std::shared_ptr<Backend> device = open_device("ttnn", {.mesh = target.mesh, .sku = o.sku});
   std::printf("%s\n", device->description().c_str());
   std::set<std::string> known = done(o.out);
   std::ofstream out(o.out, std::ios::app);
@@ -137,7 +135,7 @@ void sweep(const Options& o) {
   for (const Json& model : Json::parse(file)) {
     const std::string name = model.at("name").get<std::string>();
     if (name.find(o.only) == std::string::npos) continue;
-    const ModelSpec spec = describe_model(model);
+    const ModelSpec spec = describe_config(model.at("config").dump()).spec;
     std::vector<LayerSpec> distinct;
     for (const LayerSpec& layer : spec.layers) {
       if (std::find(distinct.begin(), distinct.end(), layer) == distinct.end()) distinct.push_back(layer);
@@ -148,39 +146,27 @@ void sweep(const Options& o) {
       const std::string text = to_json(one, -1);
       if (number++ % o.shards != o.shard) continue;
       std::unique_ptr<CausalLM> lm;
-      Outcome build_outcome{"accepted", ""};
       for (const ModeRun& mode : modes) {
         const std::string key = o.sku + "|" + o.precision + "|" + mode.name + "|" +
                                 std::to_string(std::hash<std::string>{}(text));
         if (!known.insert(key).second) continue;
-        Outcome outcome = build_outcome;
         const auto start = std::chrono::steady_clock::now();
-        if (!lm && outcome.status == "accepted") {
-          try {
-            const auto weights = [](const WeightSlot& slot) {
-              return LazyWeight(std::make_shared<NoValues>(slot.rows, slot.cols), slot.role, slot.name);
-            };
-            lm = build(one, weights, make_target(sku, o.precision),
-                       {.device = device, .cache = {}, .bound = {}});
-            hw::check_device_memory(sku, lm->weight_bytes());
-          } catch (const Error& error) {
-            lm.reset();
-            outcome = build_outcome = {"planner", error.what()};
-          }
-        }
-        if (lm) {
-          try {
+        std::string status = "planner", problem = planner_refuses(one, target, mode);
+        if (problem.empty()) {
+          problem = error_of([&] {
+            if (!lm) lm = build_on(device, one, target);
             run(*lm, mode);
-          } catch (const Error& error) { outcome = {"ttnn", error.what()}; }
+          });
+          status = problem.empty() ? "accepted" : "ttnn";
         }
         const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-        Json row{{"key", key},           {"model", name},     {"layer", i},
-                 {"mode", mode.name},    {"sku", o.sku},      {"status", outcome.status},
-                 {"text", outcome.text}, {"ms", took.count()}};
-        row["modules"] = lm ? modules(*lm) : std::set<std::string>{};
+        Json row{{"key", key},        {"model", name},   {"layer", i},
+                 {"mode", mode.name}, {"sku", o.sku},    {"mesh", to_string(target.mesh)},
+                 {"status", status},  {"text", problem}, {"ms", took.count()}};
+        row["modules"] = status == "accepted" ? modules(*lm) : std::set<std::string>{};
         out << row.dump() << std::endl;
-        std::printf("%-14s layer %zu  %-12s %-9s %6.0f ms  %s\n", name.c_str(), i, mode.name,
-                    outcome.status.c_str(), took.count(), outcome.text.substr(0, 300).c_str());
+        std::printf("%-14s layer %zu  %-12s %-9s %6.0f ms  %s\n", name.c_str(), i, mode.name, status.c_str(),
+                    took.count(), problem.substr(0, 300).c_str());
         std::fflush(stdout);
       }
     }

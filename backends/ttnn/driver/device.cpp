@@ -109,12 +109,38 @@ TtnnDevice::TtnnDevice(const DeviceOptions& options) : library_(process_library(
   }
 }
 
+TtnnDevice::TtnnDevice(const TtnnDevice& whole, const Mesh& part, Ref handle)
+    : library_(whole.library_),
+      mesh_(part),
+      mock_(whole.mock_),
+      is_part_(true),
+      arch_(whole.arch_),
+      grid_(whole.grid_),
+      handle_(std::move(handle)),
+      ledger_(whole.ledger_) {}
+
+std::vector<std::shared_ptr<Backend>> TtnnDevice::divide(const Mesh& part) {
+  const int count = mesh_.devices() / part.devices();
+  const Gil gil;
+  const Ref handles = call(handle_.attr("create_submeshes"),
+                           {call(library_.member("MeshShape"), {number(part.rows), number(part.cols)})});
+  std::vector<std::shared_ptr<Backend>> parts;
+  for (int i = 0; i < count; ++i)
+    parts.push_back(
+        std::make_shared<TtnnDevice>(*this, part, Ref::steal(PySequence_GetItem(handles.get(), i))));
+  return parts;
+}
+
 TtnnDevice::~TtnnDevice() {
   if (ledger_->closed) {
     (void)handle_.release();
     return;
   }
   const Gil gil;
+  if (is_part_) {
+    handle_ = Ref();  // closed with the whole
+    return;
+  }
   close();
   (void)handle_.release();  // defined only where closing failed
 }

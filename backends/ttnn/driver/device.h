@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "library.h"
+#include "ttt/ops/submesh.h"
 #include "ttt/ops/trace.h"
 
 namespace ttt::inline v2::ttnn {
@@ -51,10 +52,12 @@ class TtnnBuffer final : public Buffer {
   std::vector<std::pair<int, Ref>> derived_;
 };
 
-class TtnnDevice final : public Backend, public Tracer {
+class TtnnDevice final : public Backend, public Tracer, public Divisible {
  public:
   // Under the GIL. Error when there is no such device.
   explicit TtnnDevice(const DeviceOptions&);
+  // A part of another device, which outlives it.
+  TtnnDevice(const TtnnDevice& whole, const Mesh& part, Ref handle);
   ~TtnnDevice() override;
   void close();  // waits for the device and gives it back; nothing may run afterwards
 
@@ -62,6 +65,7 @@ class TtnnDevice final : public Backend, public Tracer {
   std::string description() const override;
   bool computes() const override { return !mock_; }
   Mesh mesh() const override { return mesh_; }
+  std::vector<std::shared_ptr<Backend>> divide(const Mesh& part) override;
 
   Tensor allocate(const TensorSpec&) override;
   void write(const Tensor&, std::span<const float>) override;
@@ -107,7 +111,7 @@ class TtnnDevice final : public Backend, public Tracer {
 
   Library& library_;  // of the process: it is never taken down
   Mesh mesh_;
-  bool mock_ = false;
+  bool mock_ = false, is_part_ = false;
   std::string arch_;
   CoreCoord grid_{};
   Ref handle_;

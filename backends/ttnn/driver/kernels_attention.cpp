@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels.h"
+#include "ttt/hw/choose_kernels.h"
 
 namespace ttt::inline v2::ttnn {
 
@@ -118,18 +119,6 @@ bool supports_attention_op(const OpCall& call) {
   return plain_scores(a) && !call.has(5) && attention_dtypes(call) && masks;
 }
 
-// The chunk sizes must divide the position where the queries begin.
-SDPAProgramConfig chunks_at(SDPAProgramConfig config, std::int64_t start, CoreCoord grid) {
-  if (config == SDPAProgramConfig{}) config = {grid, 64, 64, false};
-  const auto fit = [start](int size) {
-    while (size > 32 && start % size != 0) size /= 2;
-    return size;
-  };
-  config.q_chunk_size = fit(config.q_chunk_size);
-  config.k_chunk_size = fit(config.k_chunk_size);
-  return config;
-}
-
 // Rows [first, last) of a page table, as its kernels take it: they want exactly the rows of their users.
 Ref page_rows(Context& c, const Tensor& pages, std::int64_t first, std::int64_t last) {
   return c.typecast(c.to_layout(c.device().materialise(pages.narrow(0, first, last)), Layout::row_major),
@@ -141,20 +130,23 @@ Ref positions(Context& c, int i) { return c.typecast(c.row_major(i), DataType::i
 void chunked_attention(Context& c) {
   const auto& a = c.as<AttentionAttributes>();
   const Ref table = page_rows(c, c.op().in(6), a.page_row, a.page_row + 1);
+  const SDPAProgramConfig program = a.program_config == SDPAProgramConfig{}
+                                        ? SDPAProgramConfig{c.device().grid(), 64, 64, false}
+                                        : a.program_config;
   // Queries and caches by name: the signature has no other way to pass the options.
-  c.result(c.invoke("transformer.chunked_scaled_dot_product_attention", {},
-                    {{"input_tensor_q", c.tiled(0)},
-                     {"input_tensor_k", c.tiled(1)},
-                     {"input_tensor_v", c.tiled(2)},
-                     {"page_table_tensor", table},
-                     {"chunk_start_idx", number(a.chunk_start)},
-                     {"scale", real(scale_of(c.op()))},
-                     {"sliding_window_size", window(c)},
-                     {"attention_sink", sinks(c, false)},
-                     {"program_config", c.library().sdpa_program_config(
-                                            chunks_at(a.program_config, a.chunk_start, c.device().grid()))},
-                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
-                     {"memory_config", c.memory()}}));
+  c.result(
+      c.invoke("transformer.chunked_scaled_dot_product_attention", {},
+               {{"input_tensor_q", c.tiled(0)},
+                {"input_tensor_k", c.tiled(1)},
+                {"input_tensor_v", c.tiled(2)},
+                {"page_table_tensor", table},
+                {"chunk_start_idx", number(a.chunk_start)},
+                {"scale", real(scale_of(c.op()))},
+                {"sliding_window_size", window(c)},
+                {"attention_sink", sinks(c, false)},
+                {"program_config", c.library().sdpa_program_config(hw::chunks_at(program, a.chunk_start))},
+                {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
+                {"memory_config", c.memory()}}));
 }
 
 bool paged(const OpCall& call) {
@@ -284,7 +276,8 @@ bool supports_attention(const OpCall& call) {
              is_activation(call.in(0).dtype());
     }
     case OpKind::nlp_concat_heads:
-      return whole_tiles(call.in(0).dim(3)) && call.in(0).dim(0) == 1 && is_float(call.in(0).dtype());
+      return whole_tiles(call.in(0).dim(3)) && call.in(0).dim(0) == 1 && is_float(call.in(0).dtype()) &&
+             hw::concat_heads_fits(call.in(0).dim(1), call.in(0).dim(3), call.in(0).dtype());
     default:
       return false;
   }

@@ -1,8 +1,6 @@
 // linear, matmul, sparse_matmul.
-#include <algorithm>
-
 #include "kernels.h"
-#include "ttt/hw/choose.h"
+#include "ttt/hw/choose_kernels.h"
 
 namespace ttt::inline v2::ttnn {
 
@@ -53,52 +51,6 @@ void matmul(Context& c) {
                      {"compute_kernel_config", c.library().compute_kernel_config(exact)}}));
 }
 
-// The grid whose cores each make as many columns of tiles as the others: TTNN's sparse kernel wants every
-// core at work.
-MatmulMultiCoreReuseMultiCast1DProgramConfig sparse_program(std::int64_t rows, std::int64_t in,
-                                                            std::int64_t out, CoreCoord grid) {
-  const auto tiles = [](std::int64_t n) { return static_cast<int>((n + 31) / 32); };
-  const int columns = tiles(out), depth = tiles(in);
-  MatmulMultiCoreReuseMultiCast1DProgramConfig config{.per_core_M = tiles(rows)};
-  for (int per_core = 1;; ++per_core) {
-    if (columns % per_core != 0) continue;
-    const int cores = columns / per_core;
-    const int width = std::min(cores, grid.x);
-    if (cores % width != 0 || cores / width > grid.y) continue;
-    config.compute_with_storage_grid_size = {width, cores / width};
-    config.per_core_N = per_core;
-    break;
-  }
-  for (int block : {8, 4, 2}) {
-    if (depth % block != 0) continue;
-    config.in0_block_w = block;
-    break;
-  }
-  return config;
-}
-
-// Tokens that are computed at a time. The products of all experts exist at once; the gather keeps its index,
-// four bytes per value and padded to a tile of choices, in L1; the kernel holds all rows of a chunk in L1
-// too.
-constexpr std::int64_t most_product_bytes = std::int64_t{256} << 20,
-                       most_index_bytes = std::int64_t{16} << 20;
-constexpr std::size_t most_kernel_bytes = 1000 * 1000;
-
-std::int64_t tokens_at_a_time(const Tensor& w, std::int64_t tokens, std::int64_t rows_per_token,
-                              CoreCoord grid) {
-  const std::int64_t in = w.dim(2), out = w.dim(3), experts = (w.dim(1) + 31) / 32 * 32;
-  const std::int64_t most = std::min(most_product_bytes / (experts * out * 2 * rows_per_token),
-                                     most_index_bytes / (32 * out * 4 * rows_per_token));
-  std::int64_t chunk = std::clamp<std::int64_t>(most, 1, tokens);
-  const auto kernel_bytes = [&] {
-    const std::int64_t rows = chunk * rows_per_token;
-    const hw::MatmulShape shape{.rows = rows, .in = in, .out = out, .weights = w.dtype()};
-    return hw::matmul_l1_bytes(hw::cpu(), shape, sparse_program(rows, in, out, grid), {});
-  };
-  while (chunk > 1 && kernel_bytes() > most_kernel_bytes) chunk = (chunk + 1) / 2;
-  return chunk;
-}
-
 // Every row times every expert that some row was routed to, then each row takes the products of its own.
 // Nothing is read back, and the sparsity spares the experts that nobody chose.
 void sparse_matmul(Context& c) {
@@ -108,7 +60,8 @@ void sparse_matmul(Context& c) {
                      out = w.dim(3);
   const bool shared = x.dim(1) == 1 && x.dim(2) == tokens;
   const std::int64_t per_token = shared ? 1 : k;  // rows of x
-  const std::int64_t chunk = tokens_at_a_time(w, tokens, per_token, c.device().grid());
+  const CoreCoord grid = c.device().grid();
+  const std::int64_t chunk = hw::sparse_matmul_tokens(grid, w.dtype(), experts, in, out, tokens, per_token);
   const Ref weight = c.tiled(1);
   const Ref bias =
       c.op().has(3) ? c.typecast(c.reshape(c.tiled(3), {1, experts, 1, out}), DataType::bf16) : Ref();
@@ -135,13 +88,13 @@ void sparse_matmul(Context& c) {
     };
     const Ref sparsity = c.invoke("scatter", {filled("zeros", flags), number(3),
                                               c.reshape(chosen, marks.shape), filled("ones", marks)});
-    Ref y = c.invoke(
-        "sparse_matmul", {part, weight},
-        {{"sparsity", sparsity},
-         {"program_config", lib.program_config(sparse_program(rows, in, out, c.device().grid()), {})},
-         {"dtype", lib.dtype(DataType::bf16)},
-         {"compute_kernel_config",
-          lib.compute_kernel_config(c.as<LinearAttributes>().compute_kernel_config)}});
+    Ref y =
+        c.invoke("sparse_matmul", {part, weight},
+                 {{"sparsity", sparsity},
+                  {"program_config", lib.program_config(hw::choose_sparse_matmul(grid, rows, in, out), {})},
+                  {"dtype", lib.dtype(DataType::bf16)},
+                  {"compute_kernel_config",
+                   lib.compute_kernel_config(c.as<LinearAttributes>().compute_kernel_config)}});
     y = c.reshape(std::move(y), {1, experts, rows, out});
     if (bias) y = c.invoke("add", {y, bias});
     y = c.invoke("permute", {y, tuple({0, 2, 1, 3})});  // [1, rows, experts, out]

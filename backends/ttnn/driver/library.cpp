@@ -161,33 +161,27 @@ Ref Library::program_config(const MatmulProgramConfig& config, const Activation&
   return program_configs_.get({config, fused}, [&] {
     const Ref act = fused.op == UnaryOp::identity ? none() : activation(fused);
     const auto block = [](int tiles) { return tiles > 0 ? number(tiles) : Ref(); };
-    if (const auto* c = std::get_if<MatmulMultiCoreReuseMultiCastProgramConfig>(&config)) {
-      return call(member("MatmulMultiCoreReuseMultiCastProgramConfig"), {},
-                  {{"compute_with_storage_grid_size", core_coord(c->compute_with_storage_grid_size)},
-                   {"in0_block_w", number(c->in0_block_w)},
-                   {"out_subblock_h", number(c->out_subblock_h)},
-                   {"out_subblock_w", number(c->out_subblock_w)},
-                   {"out_block_h", block(c->out_block_h)},
-                   {"out_block_w", block(c->out_block_w)},
-                   {"per_core_M", number(c->per_core_M)},
-                   {"per_core_N", number(c->per_core_N)},
-                   {"transpose_mcast", boolean(c->transpose_mcast)},
-                   {"fused_activation", act}});
-    }
-    if (const auto* c = std::get_if<MatmulMultiCoreReuseMultiCast1DProgramConfig>(&config)) {
-      return call(member("MatmulMultiCoreReuseMultiCast1DProgramConfig"), {},
-                  {{"compute_with_storage_grid_size", core_coord(c->compute_with_storage_grid_size)},
-                   {"in0_block_w", number(c->in0_block_w)},
-                   {"out_subblock_h", number(c->out_subblock_h)},
-                   {"out_subblock_w", number(c->out_subblock_w)},
-                   {"out_block_h", block(c->out_block_h)},
-                   {"out_block_w", block(c->out_block_w)},
-                   {"per_core_M", number(c->per_core_M)},
-                   {"per_core_N", number(c->per_core_N)},
-                   {"fuse_batch", boolean(true)},
-                   {"fused_activation", act},
-                   {"mcast_in0", boolean(c->mcast_in0)}});
-    }
+    // The arguments that both multicast configs have, then those of one alone.
+    const auto multicast = [&](const auto& c, const char* type, std::initializer_list<Keyword> own) {
+      std::vector<Keyword> arguments{
+          {"compute_with_storage_grid_size", core_coord(c.compute_with_storage_grid_size)},
+          {"in0_block_w", number(c.in0_block_w)},
+          {"out_subblock_h", number(c.out_subblock_h)},
+          {"out_subblock_w", number(c.out_subblock_w)},
+          {"out_block_h", block(c.out_block_h)},
+          {"out_block_w", block(c.out_block_w)},
+          {"per_core_M", number(c.per_core_M)},
+          {"per_core_N", number(c.per_core_N)},
+          {"fused_activation", act}};
+      arguments.insert(arguments.end(), own);
+      return call(member(type), {}, std::span<const Keyword>(arguments));
+    };
+    if (const auto* c = std::get_if<MatmulMultiCoreReuseMultiCastProgramConfig>(&config))
+      return multicast(*c, "MatmulMultiCoreReuseMultiCastProgramConfig",
+                       {{"transpose_mcast", boolean(c->transpose_mcast)}});
+    if (const auto* c = std::get_if<MatmulMultiCoreReuseMultiCast1DProgramConfig>(&config))
+      return multicast(*c, "MatmulMultiCoreReuseMultiCast1DProgramConfig",
+                       {{"fuse_batch", boolean(true)}, {"mcast_in0", boolean(c->mcast_in0)}});
     const auto& c = std::get<MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig>(config);
     return call(member("MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig"), {},
                 {{"in0_block_w", number(c.in0_block_w)},

@@ -57,7 +57,7 @@ Ref Ref::borrow(PyObject* object) {
 
 Ref Ref::attr(const char* name) const { return steal(PyObject_GetAttrString(object_, name)); }
 
-Ref call(const Ref& function, std::initializer_list<Ref> arguments, std::initializer_list<Keyword> keywords) {
+Ref call(const Ref& function, std::initializer_list<Ref> arguments, std::span<const Keyword> keywords) {
   const Ref positional = tuple(arguments);
   Ref named;
   for (const Keyword& k : keywords) {

@@ -61,8 +61,11 @@ struct Keyword {
   Ref value;
 };
 
-Ref call(const Ref& function, std::initializer_list<Ref> arguments,
-         std::initializer_list<Keyword> keywords = {});
+Ref call(const Ref& function, std::initializer_list<Ref> arguments, std::span<const Keyword> keywords);
+inline Ref call(const Ref& function, std::initializer_list<Ref> arguments,
+                std::initializer_list<Keyword> keywords = {}) {
+  return call(function, arguments, std::span(keywords.begin(), keywords.size()));
+}
 
 Ref none();
 Ref boolean(bool);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "ttt/hw/choose.h"
 #include "ttt/tensor/tensor.h"
@@ -34,6 +35,14 @@ void check_attention(const Sku&, const AttentionCheck&);
 // Users of one paged_update_cache: x [1, users, kv_heads, head_dim], sharded one user to a core.
 void check_cache_update(const Sku&, std::int64_t users, std::int64_t kv_heads, std::int64_t head_dim,
                         DataType x);
+
+// Bytes of a tensor on its fullest core (0: it lies in DRAM) and in its fullest DRAM bank (0: it lies in L1),
+// in whole tiles and pages.
+std::size_t l1_core_bytes(const Sku&, const TensorSpec&);
+std::size_t dram_bank_bytes(const Sku&, const TensorSpec&);
+
+// Refuses more than a core's L1; `where` and `fix` are for the message.
+void check_l1(const Sku&, std::size_t bytes, const std::string& where, const std::string& fix);
 
 // DRAM of one device for tensors: all of it without what TTNN keeps at the bottom of each bank.
 std::size_t usable_dram_bytes(const Sku&);

@@ -3,11 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <functional>
 #include <set>
 
-#include "ttt/ops/backend.h"
 #include "ttt/ops/ops.h"
+#include "ttt/ops/planning.h"
+#include "ttt/ops/submesh.h"
 #include "ttt/tensor/lazy_weight.h"
+#include "ttt/tensor/shape_source.h"
 
 namespace ttt {
 namespace {
@@ -137,23 +140,100 @@ TEST_F(Null, TracksMemory) {
   EXPECT_EQ(device->peak_bytes(), 40000u);
 }
 
-// A weight whose values nobody may ask for: planning a model larger than memory reads none of them.
-class Unreadable final : public WeightSource {
- public:
-  std::int64_t rows() const override { return 500000; }
-  std::int64_t cols() const override { return 500000; }
-  void read(std::int64_t, std::int64_t, float*) const override { throw Error("read"); }
-  std::uint64_t fingerprint() const override { return 1; }
-  std::string describe() const override { return "half a terabyte"; }
-};
-
 TEST_F(Null, WeightsAreNeverRead) {
   EXPECT_FALSE(device->computes());
   const LazyWeight w =
-      LazyWeight(std::make_shared<Unreadable>(), WeightRole::linear, "w").bind(*device, DataType::bf16);
+      LazyWeight(make_shape(500000, 500000), WeightRole::linear, "w").bind(*device, DataType::bf16);
   expect(w.get(), {1, 1, 500000, 500000});
   EXPECT_EQ(device->allocated_bytes(), 500000000000u);
   EXPECT_EQ(to_host(f({2, 2})), (std::vector<float>{0, 0, 0, 0}));
+}
+
+// Planners hear of every call, and look at peaks of their own.
+TEST(NullCalls, AreTold) {
+  const auto device = open_device("null");
+  CallSource& source = call_source(*device);
+  std::vector<std::string> heard;
+  source.on_call([&](const OpCall& call) { heard.emplace_back(label(call)); });
+  {
+    const Tensor x = device->allocate({.shape = {1, 1, 32, 32}});
+    ops::add(x, x);
+    ops::unary(x, {UnaryOp::silu});
+  }
+  source.on_call({});
+  const Tensor y = device->allocate({.shape = {1, 1, 1, 8}});
+  ops::add(y, y);
+  EXPECT_EQ(heard, (std::vector<std::string>{"add", "silu"}));
+  EXPECT_GE(device->peak_bytes(), 2u * 32 * 32 * 2);
+  source.reset_peak();
+  EXPECT_EQ(device->peak_bytes(), device->allocated_bytes());
+  EXPECT_THROW(call_source(*open_device("cpu")), Error);
+}
+
+TEST(NullMesh, IsCutEvenly) {
+  const auto device = open_device("null", {.mesh = {2, 4}});
+  const auto parts = create_submeshes(*device, {1, 2});
+  ASSERT_EQ(parts.size(), 4u);
+  EXPECT_EQ(parts[3]->mesh(), (Mesh{1, 2}));
+  EXPECT_THROW(create_submeshes(*device, {1, 3}), Error);
+  EXPECT_THROW(create_submeshes(*device, {4, 1}), Error);
+}
+
+// Opened for a SKU it stands in for TTNN there (tests/hw/wrong_configs.h has the kinds of mistakes).
+TEST(NullForASku, RefusesWhatTtnnWouldRefuse) {
+  const auto device = open_device("null", {.sku = "n150"}), lenient = open_device("null");
+  const auto error = [](const std::function<void()>& work) -> std::string {
+    try {
+      work();
+      return {};
+    } catch (const Error& e) { return e.what(); }
+  };
+  struct Case {
+    const char* text;
+    std::function<void(Device&)> run;
+  };
+  const auto t = [](Device& d, const Shape& shape, DataType dtype = DataType::bf16) {
+    return d.allocate({.shape = shape, .dtype = dtype});
+  };
+  const MatmulMultiCoreReuseMultiCast1DProgramConfig program{.compute_with_storage_grid_size = {16, 16}};
+  const Case cases[] = {
+      {"[linear] a compute grid of 16x16",
+       [&](Device& d) {
+         ops::linear(t(d, {1, 1, 32, 512}), t(d, {1, 1, 512, 512}), {.program_config = program});
+       }},
+      {"[to_memory_config] needs ",
+       [&](Device& d) {
+         ops::to_memory_config(t(d, {1, 1, 32768, 8192}), {.buffer_type = BufferType::l1});
+       }},
+      {"[chunked_scaled_dot_product_attention] q_chunk_size 48",
+       [&](Device& d) {
+         const Tensor cache = t(d, {8, 2, 32, 64});
+         const Tensor pages = d.allocate({.shape = {1, 4}, .dtype = DataType::i32});
+         ops::AttentionOptions options;
+         options.program_config = {{8, 8}, 48, 32, false};
+         ops::chunked_scaled_dot_product_attention(t(d, {1, 4, 64, 64}), cache, cache, pages, options);
+       }},
+      {"[paged_scaled_dot_product_attention_decode] needs ",
+       [&](Device& d) {
+         const Tensor cache = t(d, {8, 2, 32, 256});
+         const Tensor pages = d.allocate({.shape = {1, 4}, .dtype = DataType::i32}),
+                      positions = d.allocate({.shape = {1}, .dtype = DataType::i32});
+         ops::AttentionOptions options;
+         options.program_config = {{8, 8}, 32, 2048, false};
+         ops::paged_scaled_dot_product_attention_decode(t(d, {1, 1, 4, 256}), cache, cache, pages, positions,
+                                                        options);
+       }},
+      {"[embedding] needs ",
+       [&](Device& d) {
+         ops::embedding(d.allocate({.shape = {1, 1, 1, 1}, .dtype = DataType::u32}),
+                        t(d, {1, 1, 262144, 65536}));
+       }},
+  };
+  for (const Case& c : cases) {
+    const std::string refused = error([&] { c.run(*device); });
+    EXPECT_TRUE(refused.starts_with(c.text)) << c.text << "\n" << refused;
+    EXPECT_EQ(error([&] { c.run(*lenient); }), "") << c.text;
+  }
 }
 
 TEST(NullOptions, Errors) {
