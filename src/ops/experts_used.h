@@ -1,4 +1,5 @@
-// Experts that the indices of a sparse_matmul name, as far as they can be read here; else as many as could be.
+// Experts that the indices of a sparse_matmul name, as far as they can be read here; else as many as could
+// be.
 #pragma once
 
 #include <cstdint>
