@@ -38,10 +38,10 @@ class HyperBlock final : public Block {
   Tensor forward(const Tensor& x, const Step& step) const override {
     Tensor s = first_ ? spread_streams(x, streams_) : x;
     const HyperConnection::Read a = attn_hyper_.read(s);
-    s = attn_hyper_.write(mixer_->forward(attn_norm_.forward(a.x), step), a, s);
+    s = attn_hyper_.write(mixer_->forward(normed(attn_norm_, a), step), a, s);
     const HyperConnection::Read f = ffn_hyper_.read(s);
-    s = ffn_hyper_.write(ffn_->forward(ffn_norm_.forward(f.x), step), f, s);
-    return head_ ? head_->read(s).x : s;
+    s = ffn_hyper_.write(ffn_->forward(normed(ffn_norm_, f), step), f, s);
+    return head_ ? ops::typecast(head_->read(s).x, head_->plan().dtype) : s;
   }
   void print(PlanRows& rows) const override {
     ttt::print(attn_hyper_.plan(), rows), ttt::print(attn_norm_.plan(), rows), mixer_->print(rows);
@@ -50,6 +50,11 @@ class HyperBlock final : public Block {
   }
 
  private:
+  // What is read is rounded once, behind its norm.
+  Tensor normed(const RmsNorm& norm, const HyperConnection::Read& read) const {
+    return ops::typecast(norm.forward(read.x), attn_hyper_.plan().dtype);
+  }
+
   std::int64_t streams_;
   bool first_;
   HyperConnection attn_hyper_, ffn_hyper_;

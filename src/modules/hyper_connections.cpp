@@ -63,8 +63,7 @@ HyperConnection::Read HyperConnection::read(const Tensor& streams) const {
   };
   Read result;
   const Tensor pre = gate(part(0, n, 0), 1, s.eps).reshape({1, tokens, 1, n});
-  result.x = ops::matmul(pre, stacked(streams, n), {.dtype = plan_.dtype})
-                 .reshape({1, 1, tokens, streams.dim(3) / n});
+  result.x = ops::matmul(pre, stacked(streams, n)).reshape({1, 1, tokens, streams.dim(3) / n});
   if (s.head) return result;
   result.post = gate(part(n, 2 * n, 1), s.magnitude, s.post_eps).reshape({1, tokens, n, 1});
   if (s.sinkhorn_iterations == 0) return result;

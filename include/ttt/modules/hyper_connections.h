@@ -30,7 +30,8 @@ struct HyperConnectionPlan {
   HyperConnectionSpec spec{};
   LazyWeight weight, base, scale;
   ModuleName name;
-  DataType dtype = DataType::bf16;  // of what is read; the streams, sums over all layers, stay in float32
+  DataType dtype = DataType::bf16;  // of the parts; the streams, sums over all layers, stay in float32, and
+                                    // so does what is read, until its norm rounds it
   bool operator==(const HyperConnectionPlan&) const = default;
 };
 HyperConnectionPlan resolve(const HyperConnectionConfig&, const Target&);
@@ -41,7 +42,7 @@ class HyperConnection {
   static HyperConnection from_config(const HyperConnectionConfig&, const Target& = {}, const Home& = {});
   HyperConnection(HyperConnectionPlan, const Home&);
   struct Read {
-    Tensor x;          // [1, 1, tokens, dim]
+    Tensor x;          // [1, 1, tokens, dim] f32
     Tensor post, mix;  // [1, tokens, streams, 1], [1, tokens, streams, streams] f32
   };
   Read read(const Tensor& streams) const;  // [1, 1, tokens, streams * dim]
