@@ -18,37 +18,22 @@ static ModelSpec describe(const HfConfig& c) {
                           .norm_eps = m.norm.eps};
   if (c.get_or("kda_safe_gate", true)) delta.decay_bound = c.get_or("kda_lower_bound", -5.0f);
   for (int i = 0; i < c.layers(); ++i) {
-    LayerSpec layer{.mixer = delta};
-    if (c.layer_type(i) == "full_attention") {
-      LatentAttentionSpec attn = latent_attention(c, i);
-      attn.gate = AttentionGateSpec{.per_head = true};
-      layer.mixer = attn;
-    }
-    layer.ffn = sparse_layer(c, i) ? FfnSpec{grouped_moe(c)} : FfnSpec{mlp(c)};
-    m.layers.push_back(layer);
+    LatentAttentionSpec attn = latent_attention(c, i);
+    attn.gate = AttentionGateSpec{.per_head = true};
+    m.layers.push_back({.mixer = c.layer_type(i) == "full_attention" ? MixerSpec{attn} : delta,
+                        .ffn = feed_forward(c, i, grouped_moe(c))});
   }
   return m;
 }
 
 static WeightMap weights(const ModelSpec& m) {
-  const std::string from = "{layer}.attention.", to = "{layer}.attn.";
   WeightMap map = hf_decoder_names();
   map.append(hf_moe_names())
+      .append(hf_delta_net_names("{layer}.attention"))
       .rename("word_embeddings", "embed")
       .rename("{layer}.mlp.gate.expert_bias", "{layer}.ffn.router.correction_bias")
-      .concat({from + "q_conv1d", from + "k_conv1d", from + "v_conv1d"}, to + "conv")
-      .rename(from + "g_proj", to + "z")
-      .ignore("layers." + std::to_string(m.layers.size()) + ".*");  // predicts the token after next
-  for (const auto& [tensor, slot] : {std::pair{"q_proj", "q"},
-                                     {"k_proj", "k"},
-                                     {"v_proj", "v"},
-                                     {"f_proj", "a"},
-                                     {"b_proj", "b"},
-                                     {"dense", "o"},
-                                     {"o_norm", "norm"},
-                                     {"dt_bias", "dt_bias"},
-                                     {"A_log", "rate"}})
-    map.rename(from + tensor, to + slot);
+      .rename("{layer}.attention.", "{layer}.attn.", {{"f_proj", "a"}, {"dense", "o"}})
+      .ignore(next_token_layer(m));
   for (std::size_t i = 0; i < m.layers.size(); ++i) {
     const auto* attn = std::get_if<LatentAttentionSpec>(&m.layers[i].mixer);
     if (attn == nullptr) continue;
@@ -56,16 +41,12 @@ static WeightMap weights(const ModelSpec& m) {
     map.append(hf_latent_attention_names(attn->heads, layer + ".attention", layer + ".attn"))
         .rename(layer + ".attention.g_proj", layer + ".attn.gate");
   }
-  return map.apply("*.attn.rate", unary(UnaryOp::exp));
+  return map;
 }
 
-static const Family bailing_hybrid{
-    "bailing_hybrid",
-    {.architectures = {"BailingHybridForCausalLM", "BailingMoeV3ForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"pretraining_tp", "qk_head_dim", "num_key_value_heads", "output_router_logits",
-                "first_k_dense_replace", "layer_group_size", "linear_num_heads", "linear_conv_kernel_dim",
-                "mtp_loss_scaling_factor", "num_nextn_predict_layers"}}};
+static const Family bailing_hybrid("bailing_hybrid", {"BailingHybridForCausalLM", "BailingMoeV3ForCausalLM"},
+                                   describe, weights,
+                                   {"qk_head_dim", "num_key_value_heads", "first_k_dense_replace",
+                                    "layer_group_size", "linear_num_heads", "linear_conv_kernel_dim"});
 
 }  // namespace ttt::models

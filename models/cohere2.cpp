@@ -22,12 +22,7 @@ static ModelSpec describe(const HfConfig& root) {
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
-
-static const Family cohere2{"cohere2",
-                            {.architectures = {"Cohere2ForCausalLM", "CohereCompassForCausalLM"},
-                             .describe = describe,
-                             .weights = weights,
-                             .ignore = {"pooling", "rope_parameters.*"}}};
+static const Family cohere2("cohere2", {"Cohere2ForCausalLM", "CohereCompassForCausalLM"}, describe, nullptr,
+                            {"pooling", "rope_parameters.*"});
 
 }  // namespace ttt::models

@@ -54,12 +54,8 @@ static WeightMap weights(const ModelSpec& m) {
   return map;
 }
 
-static const Family cohere2_moe{
-    "cohere2_moe",
-    {.architectures = {"Cohere2MoeForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"norm_topk_prob", "output_router_logits", "prefix_dense_intermediate_size", "rope_scaling",
-                "rope_theta", "shared_expert_combination_strategy"}}};
+static const Family cohere2_moe("cohere2_moe", {"Cohere2MoeForCausalLM"}, describe, weights,
+                                {"norm_topk_prob", "prefix_dense_intermediate_size", "rope_scaling",
+                                 "rope_theta", "shared_expert_combination_strategy"});
 
 }  // namespace ttt::models

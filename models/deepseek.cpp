@@ -24,7 +24,7 @@ static ModelSpec describe(const HfConfig& c) {
   for (int i = 0; i < c.layers(); ++i) {
     LatentAttentionSpec attn = latent_attention(c, i);
     if (c.has("index_topk")) attn.indexer = indexer(c, attn);
-    m.layers.push_back({.mixer = attn, .ffn = sparse_layer(c, i) ? FfnSpec{moe} : FfnSpec{mlp(c)}});
+    m.layers.push_back({.mixer = attn, .ffn = feed_forward(c, i, moe)});
   }
   return m;
 }
@@ -33,22 +33,22 @@ static WeightMap weights(const ModelSpec& m) {
   return hf_decoder_names()
       .append(hf_moe_names())
       .append(hf_latent_attention_names(std::get<LatentAttentionSpec>(m.layers.front().mixer).heads))
-      .ignore("layers." + std::to_string(m.layers.size()) + ".*");  // predicts the token after next
+      .ignore(next_token_layer(m));  // predicts the token after next
 }
 
 // Older files have kv_b as it was; newer ones k_b, turned around for each head, and v_b.
 static WeightMap gguf(const ModelSpec& m) {
   const int heads = std::get<LatentAttentionSpec>(m.layers.front().mixer).heads;
-  WeightMap map = gguf_decoder_names();
-  for (const auto& [tensor, slot] : {std::pair{"q_a", "q_a"},
-                                     {"q_a_norm", "q_a_norm"},
-                                     {"q_b", "q"},
-                                     {"kv_a_mqa", "kv_a"},
-                                     {"kv_a_norm", "kv_a_norm"},
-                                     {"k_b", "k_b"},
-                                     {"v_b", "v_b"}})
-    map.rename(std::string("{layer}.attn_") + tensor, std::string("{layer}.attn.") + slot);
-  return map.split("{layer}.attn_kv_b", {"{layer}.attn.k_b", "{layer}.attn.v_b"}, {.groups = heads})
+  return gguf_decoder_names()
+      .rename("{layer}.attn_", "{layer}.attn.",
+              {{"q_a", "q_a"},
+               {"q_a_norm", "q_a_norm"},
+               {"q_b", "q"},
+               {"kv_a_mqa", "kv_a"},
+               {"kv_a_norm", "kv_a_norm"},
+               {"k_b", "k_b"},
+               {"v_b", "v_b"}})
+      .split("{layer}.attn_kv_b", {"{layer}.attn.k_b", "{layer}.attn.v_b"}, {.groups = heads})
       .transpose("*.attn_k_b");
 }
 
@@ -63,9 +63,8 @@ static const Family deepseek{
                           {"v_head_dim", "{arch}.attention.value_length_mla"}},
                .constants = R"({"topk_method": "greedy"})",
                .weights = gguf}},
-     .ignore = {"norm_topk_prob", "n_group", "topk_group", "topk_method", "pretraining_tp", "qk_head_dim",
-                "head_dim", "num_key_value_heads", "layer_types", "num_nextn_predict_layers",
-                "output_router_logits", "router_aux_loss_coef", "aux_loss*", "seq_aux", "ep_size",
-                "moe_layer_freq", "first_k_dense_replace"}}};
+     .ignore = {"norm_topk_prob", "n_group", "topk_group", "topk_method", "qk_head_dim", "head_dim",
+                "num_key_value_heads", "layer_types", "aux_loss*", "ep_size", "moe_layer_freq",
+                "first_k_dense_replace"}}};
 
 }  // namespace ttt::models

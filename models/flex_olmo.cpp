@@ -6,31 +6,17 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  const MoeSpec moe{.experts = c.get<int>("num_experts"),
-                    .top_k = c.get<int>("num_experts_per_tok"),
-                    .hidden = c.get<int>("intermediate_size"),
-                    .router = {.renormalize = c.get_or("norm_topk_prob", false)},
-                    .act = c.act()};
-  for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::full_width;
-    attn.qk_norm_spec.eps = c.norm_eps();
-    m.layers.push_back({.mixer = attn, .ffn = moe, .residual = Residual::post_norm});
-  }
+  const MoeSpec moe = softmax_moe(c);
+  for (int i = 0; i < c.layers(); ++i)
+    m.layers.push_back(
+        {.mixer = attention(c, i, QkNorm::full_width), .ffn = moe, .residual = Residual::post_norm});
   return m;
 }
 
 static WeightMap weights(const ModelSpec&) {
-  return hf_decoder_names()
-      .append(hf_moe_names())
-      .rename("{layer}.post_attention_layernorm", "{layer}.attn_post_norm")  // Llama's name for another norm
-      .rename("{layer}.post_feedforward_layernorm", "{layer}.ffn_post_norm");
+  return hf_decoder_names().append(hf_moe_names()).append(hf_post_norm_names());
 }
 
-static const Family flex_olmo{"flex_olmo",
-                              {.architectures = {"FlexOlmoForCausalLM"},
-                               .describe = describe,
-                               .weights = weights,
-                               .ignore = {"output_router_logits", "router_aux_loss_coef"}}};
+static const Family flex_olmo("flex_olmo", {"FlexOlmoForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

@@ -18,13 +18,11 @@ static ModelSpec describe(const HfConfig& c) {
 }
 
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names().apply("*norm", add(1)); }
-static WeightMap gguf(const ModelSpec&) { return gguf_decoder_names(); }
 
-static const Family gemma{
-    "gemma",
-    {.architectures = {"GemmaForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .gguf = {{.architecture = "gemma", .constants = R"({"model_type": "gemma"})", .weights = gguf}}}};
+static const Family gemma{"gemma",
+                          {.architectures = {"GemmaForCausalLM"},
+                           .describe = describe,
+                           .weights = weights,
+                           .gguf = {{.architecture = "gemma", .constants = R"({"model_type": "gemma"})"}}}};
 
 }  // namespace ttt::models

@@ -23,17 +23,7 @@ static ModelSpec describe(const HfConfig& c) {
 }
 
 static WeightMap weights(const ModelSpec&) {
-  return hf_decoder_names()
-      .rename("{layer}.post_attention_layernorm", "{layer}.attn_post_norm")  // Llama's name for another norm
-      .rename("{layer}.pre_feedforward_layernorm", "{layer}.ffn_norm")
-      .rename("{layer}.post_feedforward_layernorm", "{layer}.ffn_post_norm")
-      .apply("*norm", add(1));
-}
-
-static WeightMap gguf(const ModelSpec&) {
-  return gguf_decoder_names()
-      .rename("{layer}.post_attention_norm", "{layer}.attn_post_norm")
-      .rename("{layer}.post_ffw_norm", "{layer}.ffn_post_norm");
+  return hf_decoder_names().append(hf_post_norm_names()).apply("*norm", add(1));
 }
 
 static const Family gemma2{
@@ -42,10 +32,7 @@ static const Family gemma2{
      .describe = describe,
      .weights = weights,
      .gguf = {{.architecture = "gemma2",
-               .config = {{"attn_logit_softcapping", "{arch}.attn_logit_softcapping"},
-                          {"final_logit_softcapping", "{arch}.final_logit_softcapping"}},
-               .constants = R"({"model_type": "gemma2", "hidden_activation": "gelu_pytorch_tanh"})",
-               .weights = gguf}},
+               .constants = R"({"model_type": "gemma2", "hidden_activation": "gelu_pytorch_tanh"})"}},
      .ignore = {"use_bidirectional_attention", "cache_implementation"}}};
 
 }  // namespace ttt::models

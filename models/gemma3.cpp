@@ -29,18 +29,10 @@ static ModelSpec describe(const HfConfig& root) {
 static WeightMap weights(const ModelSpec&) {
   return hf_decoder_names()
       .strip("language_model.")
-      .rename("{layer}.post_attention_layernorm", "{layer}.attn_post_norm")  // Llama's name for another norm
-      .rename("{layer}.pre_feedforward_layernorm", "{layer}.ffn_norm")
-      .rename("{layer}.post_feedforward_layernorm", "{layer}.ffn_post_norm")
+      .append(hf_post_norm_names())
       .apply("*norm", add(1))
       .ignore("vision_tower.*")
       .ignore("multi_modal_projector.*");
-}
-
-static WeightMap gguf(const ModelSpec&) {
-  return gguf_decoder_names()
-      .rename("{layer}.post_attention_norm", "{layer}.attn_post_norm")
-      .rename("{layer}.post_ffw_norm", "{layer}.ffn_post_norm");
 }
 
 static const Family gemma3{
@@ -51,8 +43,7 @@ static const Family gemma3{
      .gguf =
          {{.architecture = "gemma3",
            .constants =
-               R"({"model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6, "rope_local_base_freq": 10000.0})",
-           .weights = gguf}},
+               R"({"model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6, "rope_local_base_freq": 10000.0})"}},
      .ignore = {"use_bidirectional_attention", "cache_implementation"}}};
 
 }  // namespace ttt::models

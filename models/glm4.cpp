@@ -20,12 +20,10 @@ static WeightMap weights(const ModelSpec&) {
   return hf_decoder_names()
       .rename("{layer}.post_self_attn_layernorm", "{layer}.attn_post_norm")
       .rename("{layer}.post_mlp_layernorm", "{layer}.ffn_post_norm")
-      .split("{layer}.mlp.gate_up_proj", {"{layer}.ffn.gate", "{layer}.ffn.up"});
+      .split_gate_up("{layer}.mlp.gate_up_proj");
 }
 
-static WeightMap gguf(const ModelSpec&) {
-  return gguf_decoder_names().split("{layer}.ffn_up", {"{layer}.ffn.gate", "{layer}.ffn.up"});
-}
+static WeightMap gguf(const ModelSpec&) { return gguf_decoder_names().split_gate_up("{layer}.ffn_up"); }
 
 static const Family glm4{"glm4",
                          {.architectures = {"Glm4ForCausalLM"},

@@ -7,13 +7,11 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  const int dense = c.get_or("first_k_dense_replace", 0);
+  const QkNorm norm = c.get_or("use_qk_norm", false) ? QkNorm::per_head : QkNorm::none;
   for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
+    AttentionSpec attn = attention(c, i, norm);
     attn.out_bias = false;
-    if (c.get_or("use_qk_norm", false)) attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = c.norm_eps();
-    m.layers.push_back({.mixer = attn, .ffn = i < dense ? FfnSpec{mlp(c)} : FfnSpec{grouped_moe(c)}});
+    m.layers.push_back({.mixer = attn, .ffn = feed_forward(c, i, grouped_moe(c))});
   }
   return m;
 }
@@ -21,15 +19,9 @@ static ModelSpec describe(const HfConfig& c) {
 static WeightMap weights(const ModelSpec& m) {
   return hf_decoder_names()
       .append(hf_moe_names())
-      .ignore("layers." + std::to_string(m.layers.size()) +
-              ".*");  // the head that predicts the token after next
+      .ignore(next_token_layer(m));  // the head that predicts the token after next
 }
 
-static const Family glm4_moe{
-    "glm4_moe",
-    {.architectures = {"Glm4MoeForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "num_nextn_predict_layers"}}};
+static const Family glm4_moe("glm4_moe", {"Glm4MoeForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

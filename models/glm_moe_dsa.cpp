@@ -18,8 +18,7 @@ static ModelSpec describe(const HfConfig& c) {
       attn.indexer->rope->interleaved = true;
       chooser = i;
     }
-    m.layers.push_back(
-        {.mixer = attn, .ffn = sparse_layer(c, i) ? FfnSpec{grouped_moe(c)} : FfnSpec{mlp(c)}});
+    m.layers.push_back({.mixer = attn, .ffn = feed_forward(c, i, grouped_moe(c))});
   }
   return m;
 }
@@ -28,17 +27,13 @@ static WeightMap weights(const ModelSpec& m) {
   return hf_decoder_names()
       .append(hf_moe_names())
       .append(hf_latent_attention_names(std::get<LatentAttentionSpec>(m.layers.front().mixer).heads))
-      .ignore("layers." + std::to_string(m.layers.size()) + ".*");  // predicts the token after next
+      .ignore(next_token_layer(m));  // predicts the token after next
 }
 
-static const Family glm_moe_dsa{
-    "glm_moe_dsa",
-    {.architectures = {"GlmMoeDsaForCausalLM", "Glm4MoeLiteForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"num_nextn_predict_layers", "pretraining_tp", "qk_head_dim", "head_dim",
-                "num_key_value_heads", "layer_types", "output_router_logits", "router_aux_loss_coef",
-                "first_k_dense_replace", "indexer_rope_interleave", "moe_layer_freq", "scoring_func",
-                "topk_method", "ep_size"}}};
+static const Family glm_moe_dsa("glm_moe_dsa", {"GlmMoeDsaForCausalLM", "Glm4MoeLiteForCausalLM"}, describe,
+                                weights,
+                                {"qk_head_dim", "head_dim", "num_key_value_heads", "layer_types",
+                                 "first_k_dense_replace", "indexer_rope_interleave", "moe_layer_freq",
+                                 "scoring_func", "topk_method", "ep_size"});
 
 }  // namespace ttt::models

@@ -6,32 +6,20 @@
 namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
-  ModelSpec m = decoder(c);
-  m.norm = {.kind = NormKind::layer, .eps = c.norm_eps(), .bias = true};
-  MlpSpec ffn = mlp(c);
-  ffn.gated = false;
-  ffn.bias = true;
+  ModelSpec m = layer_norm_decoder(c);
   const auto residual = c.get_or("use_parallel_residual", true) ? Residual::parallel : Residual::pre_norm;
   for (int i = 0; i < c.layers(); ++i) {
     AttentionSpec attn = attention(c, i);
     attn.qkv_bias = attn.out_bias = c.get_or("attention_bias", true);
-    m.layers.push_back({.mixer = attn, .ffn = ffn, .residual = residual});
+    m.layers.push_back({.mixer = attn, .ffn = plain_mlp(c), .residual = residual});
   }
   return m;
 }
 
 static WeightMap weights(const ModelSpec& m) {
-  const auto& attn = std::get<AttentionSpec>(m.layers.front().mixer);
-  return WeightMap()
+  return hf_megatron_names(first_attention(m).heads, "{layer}.attention")
       .strip("gpt_neox.")
       .rename("embed_in", "embed")
-      .rename("{layer}.input_layernorm", "{layer}.attn_norm")
-      .split("{layer}.attention.query_key_value", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"},
-             {.groups = attn.heads})
-      .rename("{layer}.attention.dense", "{layer}.attn.o")
-      .rename("{layer}.post_attention_layernorm", "{layer}.ffn_norm")
-      .rename("{layer}.mlp.dense_h_to_4h", "{layer}.ffn.up")
-      .rename("{layer}.mlp.dense_4h_to_h", "{layer}.ffn.down")
       .rename("final_layer_norm", "norm")
       .rename("embed_out", "lm_head")
       .ignore("*.attention.bias")  // causal masks and tables of older checkpoints
@@ -40,17 +28,13 @@ static WeightMap weights(const ModelSpec& m) {
 }
 
 // GGUF files have all of q, then k, then v.
-static WeightMap gguf(const ModelSpec&) {
-  return gguf_decoder_names().split("{layer}.attn_qkv",
-                                    {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"});
-}
+static WeightMap gguf(const ModelSpec&) { return gguf_decoder_names().split_qkv("{layer}.attn_qkv"); }
 
 static const Family gpt_neox{
     "gpt_neox",
     {.architectures = {"GPTNeoXForCausalLM"},
      .describe = describe,
      .weights = weights,
-     .gguf = {{.architecture = "gptneox", .constants = R"({"hidden_act": "gelu"})", .weights = gguf}},
-     .ignore = {"classifier_dropout", "hidden_dropout", "is_decoder"}}};
+     .gguf = {{.architecture = "gptneox", .constants = R"({"hidden_act": "gelu"})", .weights = gguf}}}};
 
 }  // namespace ttt::models

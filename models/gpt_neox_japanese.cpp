@@ -5,8 +5,7 @@
 namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
-  ModelSpec m = decoder(c);
-  m.norm = {.kind = NormKind::layer, .eps = c.norm_eps(), .bias = true};
+  ModelSpec m = layer_norm_decoder(c);
   const MlpSpec ffn{
       .hidden = m.dim * c.get_or("intermediate_multiple_size", 4), .act = c.act(), .gated = false};
   for (int i = 0; i < c.layers(); ++i) {
@@ -18,27 +17,15 @@ static ModelSpec describe(const HfConfig& c) {
 }
 
 static WeightMap weights(const ModelSpec& m) {
-  const auto& attn = std::get<AttentionSpec>(m.layers.front().mixer);
-  return WeightMap()
+  return hf_megatron_names(first_attention(m).heads, "{layer}.attention")
       .strip("gpt_neox_japanese.")
       .rename("embed_in", "embed")
-      .rename("{layer}.input_layernorm", "{layer}.attn_norm")
-      .split("{layer}.attention.query_key_value", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"},
-             {.groups = attn.heads})
-      .rename("{layer}.attention.dense", "{layer}.attn.o")
       .rename("{layer}.attention.dense_bias", "{layer}.attn.o.bias")
-      .rename("{layer}.post_attention_layernorm", "{layer}.ffn_norm")
-      .rename("{layer}.mlp.dense_h_to_4h", "{layer}.ffn.up")
-      .rename("{layer}.mlp.dense_4h_to_h", "{layer}.ffn.down")
       .rename("final_layer_norm", "norm")
       .rename("embed_out", "lm_head")
       .surplus("lm_head");
 }
 
-static const Family gpt_neox_japanese{"gpt_neox_japanese",
-                                      {.architectures = {"GPTNeoXJapaneseForCausalLM"},
-                                       .describe = describe,
-                                       .weights = weights,
-                                       .ignore = {"hidden_dropout", "is_decoder"}}};
+static const Family gpt_neox_japanese("gpt_neox_japanese", {"GPTNeoXJapaneseForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

@@ -54,7 +54,6 @@ static const Family gpt_oss{
                           {"intermediate_size", "{arch}.expert_feed_forward_length"}},
                .constants = R"({"sliding_window_pattern": 2, "rope_truncate": false})",
                .weights = gguf}},
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "initial_context_length",
-                "experts_per_token"}}};
+     .ignore = {"initial_context_length", "experts_per_token"}}};
 
 }  // namespace ttt::models

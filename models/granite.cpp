@@ -17,23 +17,11 @@ static ModelSpec describe(const HfConfig& c) {
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
-
-static WeightMap gguf(const ModelSpec& m) {
-  const auto& attn = std::get<AttentionSpec>(m.layers.front().mixer);
-  return gguf_decoder_names().permute("*.attn.q", attn.heads).permute("*.attn.k", attn.kv_heads);
-}
-
 static const Family granite{"granite",
                             {.architectures = {"GraniteForCausalLM"},
                              .describe = describe,
-                             .weights = weights,
                              .gguf = {{.architecture = "granite",
-                                       .config = {{"embedding_multiplier", "{arch}.embedding_scale"},
-                                                  {"logits_scaling", "{arch}.logit_scale"},
-                                                  {"attention_multiplier", "{arch}.attention.scale"},
-                                                  {"residual_multiplier", "{arch}.residual_scale"}},
                                        .constants = R"({"model_type": "granite"})",
-                                       .weights = gguf}}}};
+                                       .weights = gguf_permuted_names}}}};
 
 }  // namespace ttt::models

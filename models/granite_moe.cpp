@@ -9,11 +9,8 @@ static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
   m.embed_scale = c.get_or("embedding_multiplier", 1.0f);
   m.logit_scale = 1 / c.get_or("logits_scaling", 1.0f);
-  MoeSpec moe{.experts = c.get<int>("num_local_experts"),
-              .top_k = c.get<int>("num_experts_per_tok"),
-              .hidden = c.get<int>("intermediate_size"),
-              .router = {.order = RouterOrder::top_k_then_score},
-              .act = c.act()};
+  MoeSpec moe = softmax_moe(c);
+  moe.router = {.order = RouterOrder::top_k_then_score};
   if (const int shared = c.get_or("shared_intermediate_size", 0); shared > 0)
     moe.shared = MlpSpec{.hidden = shared, .act = c.act()};
   const auto thetas = c.get_or("layer_rope_theta", std::vector<float>{});
@@ -22,14 +19,8 @@ static ModelSpec describe(const HfConfig& c) {
     AttentionSpec attn = attention(c, i);
     attn.scale = c.get_or("attention_multiplier", 1.0f);
     attn.sinks = sinks;
-    if (!thetas.empty()) {
-      const float theta = thetas.at(static_cast<std::size_t>(i));
-      if (theta > 0) {
-        attn.rope->theta = theta;
-      } else {
-        attn.rope.reset();
-      }
-    }
+    if (!thetas.empty()) attn.rope->theta = thetas.at(static_cast<std::size_t>(i));
+    if (attn.rope && attn.rope->theta == 0) attn.rope.reset();
     m.layers.push_back({.mixer = attn, .ffn = moe, .residual_scale = c.get_or("residual_multiplier", 1.0f)});
   }
   return m;
@@ -37,23 +28,19 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec&) {
   return hf_decoder_names()
-      .rename("{layer}.self_attn.sinks", "{layer}.attn.sinks")
       .rename("{layer}.block_sparse_moe.router.layer", "{layer}.ffn.router")
       .rename("{layer}.block_sparse_moe.router", "{layer}.ffn.router")
-      .split("{layer}.block_sparse_moe.input_linear", {"{layer}.ffn.experts.gate", "{layer}.ffn.experts.up"})
-      .split("{layer}.block_sparse_moe.experts.gate_up_proj",
-             {"{layer}.ffn.experts.gate", "{layer}.ffn.experts.up"})
+      .split_gate_up("{layer}.block_sparse_moe.input_linear", "{layer}.ffn.experts")
+      .split_gate_up("{layer}.block_sparse_moe.experts.gate_up_proj", "{layer}.ffn.experts")
       .rename("{layer}.block_sparse_moe.output_linear", "{layer}.ffn.experts.down")
       .rename("{layer}.block_sparse_moe.experts.down_proj", "{layer}.ffn.experts.down")
-      .split("{layer}.shared_mlp.input_linear", {"{layer}.ffn.shared.gate", "{layer}.ffn.shared.up"})
+      .split_gate_up("{layer}.shared_mlp.input_linear", "{layer}.ffn.shared")
       .rename("{layer}.shared_mlp.output_linear", "{layer}.ffn.shared.down");
 }
 
-static const Family granite_moe{
-    "granite_moe",
-    {.architectures = {"GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", "GraniteMoeSWAForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef"}}};
+static const Family granite_moe("granite_moe",
+                                {"GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM",
+                                 "GraniteMoeSWAForCausalLM"},
+                                describe, weights);
 
 }  // namespace ttt::models

@@ -15,9 +15,6 @@ static ModelSpec describe(const HfConfig& c) {
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
-
-static const Family helium{
-    "helium", {.architectures = {"HeliumForCausalLM"}, .describe = describe, .weights = weights}};
+static const Family helium("helium", {"HeliumForCausalLM"}, describe);
 
 }  // namespace ttt::models

@@ -10,9 +10,7 @@ namespace ttt::models {
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
   for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = c.norm_eps();
+    AttentionSpec attn = attention(c, i, QkNorm::per_head);
     attn.qk_norm_after_rope = true;
     const auto alpha = c.rope_parameters().find<float>("alpha");
     if (alpha && attn.rope->scaling.kind == RopeScalingKind::dynamic) {
@@ -31,10 +29,6 @@ static WeightMap weights(const ModelSpec&) {
       .rename("{layer}.self_attn.key_layernorm", "{layer}.attn.k_norm");
 }
 
-static const Family hunyuan{"hunyuan",
-                            {.architectures = {"HunYuanDenseV1ForCausalLM"},
-                             .describe = describe,
-                             .weights = weights,
-                             .ignore = {"eod_token_id", "pretraining_tp"}}};
+static const Family hunyuan("hunyuan", {"HunYuanDenseV1ForCausalLM"}, describe, weights, {"eod_token_id"});
 
 }  // namespace ttt::models

@@ -6,25 +6,9 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  const auto kinds = c.get<std::vector<std::string>>("mlp_layer_types");
-  const int hidden = c.get<int>("moe_intermediate_size");
-  const MoeSpec moe{.experts = c.get<int>("num_experts"),
-                    .top_k = c.get<int>("num_experts_per_tok"),
-                    .hidden = hidden,
-                    .router = {.score = RouterScore::sigmoid,
-                               .renormalize = true,
-                               .renormalize_eps = 1e-20f,
-                               .scale = c.get_or("router_scaling_factor", 1.0f),
-                               .correction_bias = true},
-                    .act = c.act(),
-                    .shared = MlpSpec{.hidden = hidden * c.get_or("num_shared_experts", 1), .act = c.act()}};
-  for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = c.norm_eps();
-    const bool dense = kinds.at(static_cast<std::size_t>(i)) == "dense";
-    m.layers.push_back({.mixer = attn, .ffn = dense ? FfnSpec{mlp(c)} : FfnSpec{moe}});
-  }
+  const MoeSpec moe = grouped_moe(c);
+  for (int i = 0; i < c.layers(); ++i)
+    m.layers.push_back({.mixer = attention(c, i, QkNorm::per_head), .ffn = feed_forward(c, i, moe)});
   return m;
 }
 
@@ -33,16 +17,10 @@ static WeightMap weights(const ModelSpec&) {
       .append(hf_moe_names())
       .rename("{layer}.mlp.router.gate", "{layer}.ffn.router")
       .rename("{layer}.mlp.expert_bias", "{layer}.ffn.router.correction_bias")
-      .rename("{layer}.mlp.shared_mlp.gate_proj", "{layer}.ffn.shared.gate")
-      .rename("{layer}.mlp.shared_mlp.up_proj", "{layer}.ffn.shared.up")
-      .rename("{layer}.mlp.shared_mlp.down_proj", "{layer}.ffn.shared.down");
+      .rename("{layer}.mlp.shared_mlp.", "{layer}.ffn.shared.",
+              {{"gate_proj", "gate"}, {"up_proj", "up"}, {"down_proj", "down"}});
 }
 
-static const Family hy_v3{
-    "hy_v3",
-    {.architectures = {"HYV3ForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "enable_moe_fp32_combine"}}};
+static const Family hy_v3("hy_v3", {"HYV3ForCausalLM"}, describe, weights, {"enable_moe_fp32_combine"});
 
 }  // namespace ttt::models

@@ -26,7 +26,6 @@ static WeightMap weights(const ModelSpec&) {
       .rename("{layer}.post_norm2", "{layer}.ffn_post_norm");
 }
 
-static const Family hyperclovax{
-    "hyperclovax", {.architectures = {"HyperCLOVAXForCausalLM"}, .describe = describe, .weights = weights}};
+static const Family hyperclovax("hyperclovax", {"HyperCLOVAXForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

@@ -27,14 +27,8 @@ static ModelSpec describe(const HfConfig& c) {
   const ShortConvSpec conv{.kernel = c.get<int>("conv_L_cache"), .bias = c.get_or("conv_bias", false)};
   const MlpSpec ffn{.hidden = hidden_size(c)};
   for (int i = 0; i < c.layers(); ++i) {
-    if (attends(c, i)) {
-      AttentionSpec attn = attention(c, i);
-      attn.qk_norm = QkNorm::per_head;
-      attn.qk_norm_spec.eps = m.norm.eps;
-      m.layers.push_back({.mixer = attn, .ffn = ffn});
-    } else {
-      m.layers.push_back({.mixer = conv, .ffn = ffn});
-    }
+    m.layers.push_back(
+        {.mixer = attends(c, i) ? MixerSpec{attention(c, i, QkNorm::per_head)} : conv, .ffn = ffn});
   }
   return m;
 }
@@ -45,14 +39,10 @@ static WeightMap weights(const ModelSpec&) {
       .rename("{layer}.operator_norm", "{layer}.attn_norm")
       .rename("{layer}.ffn_norm", "{layer}.ffn_norm")
       .split("{layer}.conv.in_proj", {"{layer}.attn.b", "{layer}.attn.c", "{layer}.attn.x"})
-      .rename("{layer}.conv.conv", "{layer}.attn.conv")
-      .rename("{layer}.conv.out_proj", "{layer}.attn.o")
-      .rename("{layer}.self_attn.q_layernorm", "{layer}.attn.q_norm")
-      .rename("{layer}.self_attn.k_layernorm", "{layer}.attn.k_norm")
-      .rename("{layer}.self_attn.out_proj", "{layer}.attn.o")
-      .rename("{layer}.feed_forward.w1", "{layer}.ffn.gate")
-      .rename("{layer}.feed_forward.w3", "{layer}.ffn.up")
-      .rename("{layer}.feed_forward.w2", "{layer}.ffn.down");
+      .rename("{layer}.conv.", "{layer}.attn.", {{"conv", "conv"}, {"out_proj", "o"}})
+      .rename("{layer}.self_attn.", "{layer}.attn.",
+              {{"q_layernorm", "q_norm"}, {"k_layernorm", "k_norm"}, {"out_proj", "o"}})
+      .rename("{layer}.feed_forward.", "{layer}.ffn.", {{"w1", "gate"}, {"w3", "up"}, {"w2", "down"}});
 }
 
 static WeightMap gguf(const ModelSpec&) {

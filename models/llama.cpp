@@ -11,21 +11,13 @@ static ModelSpec describe(const HfConfig& c) {
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
-
 // GGUF files have the rows of q and k reordered for interleaved rotation.
-static WeightMap gguf(const ModelSpec& m) {
-  const auto& attn = std::get<AttentionSpec>(m.layers.front().mixer);
-  return gguf_decoder_names().permute("*.attn.q", attn.heads).permute("*.attn.k", attn.kv_heads);
-}
-
-static const Family llama{
-    "llama",
-    {.architectures = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM", "CwmForCausalLM",
-                       "Emu3ForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .gguf = {{.architecture = "llama", .constants = R"({"model_type": "llama"})", .weights = gguf}},
-     .ignore = {"pretraining_tp"}}};
+static const Family llama{"llama",
+                          {.architectures = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM",
+                                             "CwmForCausalLM", "Emu3ForCausalLM"},
+                           .describe = describe,
+                           .gguf = {{.architecture = "llama",
+                                     .constants = R"({"model_type": "llama"})",
+                                     .weights = gguf_permuted_names}}}};
 
 }  // namespace ttt::models

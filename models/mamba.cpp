@@ -25,23 +25,14 @@ static ModelSpec describe(const HfConfig& c) {
 }
 
 static WeightMap weights(const ModelSpec&) {
-  return WeightMap()
+  return hf_selective_ssm_names("{layer}.mixer")
       .strip("backbone.")
       .rename("embedding", "embed")
       .rename("embeddings", "embed")
       .rename("{layer}.norm", "{layer}.attn_norm")
-      .split("{layer}.mixer.in_proj", {"{layer}.attn.x", "{layer}.attn.z"})
-      .rename("{layer}.mixer.conv1d", "{layer}.attn.conv")
-      .split("{layer}.mixer.x_proj", {"{layer}.attn.dt_in", "{layer}.attn.b", "{layer}.attn.c"})
-      .rename("{layer}.mixer.dt_proj", "{layer}.attn.dt")
-      .rename("{layer}.mixer.A_log", "{layer}.attn.a")
-      .rename("{layer}.mixer.D", "{layer}.attn.d")
-      .rename("{layer}.mixer.out_proj", "{layer}.attn.o")
       .rename("norm_f", "norm")
       .rename("lm_head", "lm_head")
-      .surplus("lm_head")
-      .apply("*.attn.a", unary(UnaryOp::exp))
-      .apply("*.attn.a", multiply(-1));
+      .surplus("lm_head");
 }
 
 static WeightMap gguf(const ModelSpec&) {
@@ -67,8 +58,7 @@ static const Family mamba{
                           {"time_step_rank", "{arch}.ssm.time_step_rank"}},
                .constants = R"({"model_type": "mamba"})",
                .weights = gguf}},
-     .ignore = {"expand", "residual_in_fp32", "rescale_prenorm_residual", "time_step_*",
-                "use_associative_scan", "use_mambapy", "use_falcon_mambapy", "use_bcdt_rms",
-                "use_mamba_kernels", "fused_add_norm", "d_inner", "ssm_cfg", "rms_norm", "layer_types"}}};
+     .ignore = {"expand", "rescale_prenorm_residual", "time_step_*", "use_mambapy", "use_falcon_mambapy",
+                "use_bcdt_rms", "fused_add_norm", "d_inner", "ssm_cfg", "rms_norm", "layer_types"}}};
 
 }  // namespace ttt::models

@@ -6,29 +6,14 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  const auto kinds = c.get<std::vector<std::string>>("mlp_layer_types");
-  const MoeSpec moe{.experts = c.get<int>("num_local_experts"),
-                    .top_k = c.get<int>("num_experts_per_tok"),
-                    .hidden = c.get<int>("moe_intermediate_size"),
-                    .router = {.renormalize = c.get_or("norm_topk_prob", false)},
-                    .act = c.act()};
-  for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = c.norm_eps();
-    const bool dense = kinds.at(static_cast<std::size_t>(i)) == "dense";
-    m.layers.push_back({.mixer = attn, .ffn = dense ? FfnSpec{mlp(c)} : FfnSpec{moe}});
-  }
+  const MoeSpec moe = softmax_moe(c);
+  for (int i = 0; i < c.layers(); ++i)
+    m.layers.push_back({.mixer = attention(c, i, QkNorm::per_head), .ffn = feed_forward(c, i, moe)});
   return m;
 }
 
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names().append(hf_moe_names()); }
 
-static const Family mellum{"mellum",
-                           {.architectures = {"MellumForCausalLM"},
-                            .describe = describe,
-                            .weights = weights,
-                            .ignore = {"output_router_logits", "router_aux_loss_coef", "mtp_layer_types",
-                                       "mtp_mlp_layer_types", "num_nextn_predict_layers"}}};
+static const Family mellum("mellum", {"MellumForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

@@ -6,11 +6,7 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  const MoeSpec moe{.experts = c.get<int>("num_local_experts"),
-                    .top_k = c.get<int>("num_experts_per_tok"),
-                    .hidden = c.get<int>("intermediate_size"),
-                    .router = {.renormalize = true},
-                    .act = c.act()};
+  const MoeSpec moe = softmax_moe(c, true);
   for (int i = 0; i < c.layers(); ++i) m.layers.push_back({.mixer = attention(c, i), .ffn = moe});
   return m;
 }
@@ -23,11 +19,13 @@ static WeightMap weights(const ModelSpec&) {
       .stack("{layer}.block_sparse_moe.experts.{e}.w2", "{layer}.ffn.experts.down");
 }
 
-static const Family mixtral{
-    "mixtral",
-    {.architectures = {"MixtralForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"}}};
+static const Family mixtral{"mixtral",
+                            {.architectures = {"MixtralForCausalLM"},
+                             .describe = describe,
+                             .weights = weights,
+                             .gguf = {{.architecture = "llama",
+                                       .constants = R"({"model_type": "mixtral"})",
+                                       .key = "{arch}.expert_count",
+                                       .weights = gguf_permuted_names}}}};
 
 }  // namespace ttt::models

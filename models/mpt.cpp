@@ -9,44 +9,30 @@ static ModelSpec describe(const HfConfig& c) {
   const HfConfig a = c.child("attn_config");
   a.require("alibi", true);
   a.require("alibi_bias_max", 8);
-  const int heads = c.get<int>("n_heads");
-  ModelSpec m{.vocab = c.get<int>("vocab_size"),
-              .dim = c.get<int>("d_model"),
-              .max_positions = c.get<int>("max_seq_len")};
-  m.norm = {.kind = NormKind::layer, .eps = c.get_or("layer_norm_epsilon", 1e-5f)};
+  ModelSpec m = decoder(c);
+  m.norm = {.kind = NormKind::layer, .eps = c.norm_eps()};
   m.tied_embeddings = true;
-  const AttentionSpec attn{.heads = heads,
-                           .kv_heads = heads,
-                           .head_dim = m.dim / heads,
-                           .scale = a.find<float>("softmax_scale"),
-                           .clip_qkv = a.find<float>("clip_qkv"),
-                           .alibi = 1};
+  AttentionSpec attn = plain_attention(c, false);
+  attn.scale = a.find<float>("softmax_scale");
+  attn.clip_qkv = a.find<float>("clip_qkv");
+  attn.alibi = 1;
   const MlpSpec ffn{.hidden = m.dim * c.get_or("expansion_ratio", 4), .act = {UnaryOp::gelu}, .gated = false};
-  m.layers.assign(static_cast<std::size_t>(c.get<int>("n_layers")), {.mixer = attn, .ffn = ffn});
+  m.layers.assign(static_cast<std::size_t>(c.layers()), {.mixer = attn, .ffn = ffn});
   return m;
 }
 
 static WeightMap weights(const ModelSpec&) {
-  return WeightMap()
-      .strip("transformer.")
+  return hf_wte_names()
       .layers("blocks.{i}")
-      .rename("wte", "embed")
-      .rename("{layer}.norm_1", "{layer}.attn_norm")
-      .split("{layer}.attn.Wqkv", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"})
+      .rename("{layer}.", "{layer}.", {{"norm_1", "attn_norm"}, {"norm_2", "ffn_norm"}})
+      .split_qkv("{layer}.attn.Wqkv")
       .rename("{layer}.attn.out_proj", "{layer}.attn.o")
-      .rename("{layer}.norm_2", "{layer}.ffn_norm")
-      .rename("{layer}.ffn.up_proj", "{layer}.ffn.up")
-      .rename("{layer}.ffn.down_proj", "{layer}.ffn.down")
-      .rename("norm_f", "norm")
-      .rename("lm_head", "lm_head")
-      .surplus("lm_head");
+      .rename("{layer}.ffn.", "{layer}.ffn.", {{"up_proj", "up"}, {"down_proj", "down"}})
+      .rename("norm_f", "norm");
 }
 
-static const Family mpt{"mpt",
-                        {.architectures = {"MptForCausalLM"},
-                         .describe = describe,
-                         .weights = weights,
-                         .ignore = {"attn_config.*", "init_device", "norm_type", "learned_pos_emb",
-                                    "embedding_fraction", "logit_scale", "tie_word_embeddings"}}};
+static const Family mpt("mpt", {"MptForCausalLM"}, describe, weights,
+                        {"attn_config.*", "norm_type", "learned_pos_emb", "embedding_fraction", "logit_scale",
+                         "tie_word_embeddings"});
 
 }  // namespace ttt::models

@@ -29,7 +29,6 @@ static WeightMap weights(const ModelSpec&) {
       .rename("{layer}.mlp.fc2", "{layer}.ffn.down");
 }
 
-static const Family nanochat{
-    "nanochat", {.architectures = {"NanoChatForCausalLM"}, .describe = describe, .weights = weights}};
+static const Family nanochat("nanochat", {"NanoChatForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

@@ -5,8 +5,7 @@
 namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
-  ModelSpec m = decoder(c);
-  m.norm = {.kind = NormKind::layer, .eps = c.norm_eps(), .bias = true};
+  ModelSpec m = layer_norm_decoder(c);
   MlpSpec ffn = mlp(c);
   ffn.gated = false;
   for (int i = 0; i < c.layers(); ++i) m.layers.push_back({.mixer = attention(c, i), .ffn = ffn});
@@ -15,7 +14,6 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names().apply("*norm", add(1)); }
 
-static const Family nemotron{
-    "nemotron", {.architectures = {"NemotronForCausalLM"}, .describe = describe, .weights = weights}};
+static const Family nemotron("nemotron", {"NemotronForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

@@ -5,34 +5,20 @@
 namespace ttt::models {
 
 static SsdSpec mamba2(const HfConfig& c) {
-  return {.heads = c.get<int>("mamba_num_heads"),
-          .head_dim = c.get<int>("mamba_head_dim"),
-          .state = c.get<int>("ssm_state_size"),
-          .groups = c.get<int>("n_groups"),
-          .conv_kernel = c.get_or("conv_kernel", 4),
-          .bias = c.get_or("use_bias", c.get_or("mamba_proj_bias", false)),
-          .conv_bias = c.get_or("use_conv_bias", true),
-          .act = HfConfig::act(c.get_or<std::string>("mamba_hidden_act", "silu")),
-          .norm_eps = c.norm_eps(),
-          // The reference bounds the step in prompts only; here always.
-          .dt_min = c.get_or("time_step_min", 0.001f)};
+  SsdSpec s = ssd(c);
+  s.bias = c.get_or("use_bias", c.get_or("mamba_proj_bias", false));
+  s.act = HfConfig::act(c.get_or<std::string>("mamba_hidden_act", "silu"));
+  // The reference bounds the step in prompts only; here always.
+  s.dt_min = c.get_or("time_step_min", 0.001f), s.dt_max.reset();
+  return s;
 }
 
-static MoeSpec moe(const HfConfig& c, MlpSpec shared) {
-  shared.hidden = c.get<int>("moe_shared_expert_intermediate_size");
-  return {.experts = c.get<int>("n_routed_experts"),
-          .top_k = c.get<int>("num_experts_per_tok"),
-          .hidden = c.get<int>("moe_intermediate_size"),
-          .router = {.score = RouterScore::sigmoid,
-                     .renormalize = c.get_or("norm_topk_prob", true),
-                     .renormalize_eps = 1e-20f,
-                     .scale = c.get_or("routed_scaling_factor", 1.0f),
-                     .correction_bias = true,
-                     .groups = c.get_or("n_group", 1),
-                     .top_groups = c.get_or("topk_group", 1)},
-          .act = shared.act,
-          .gated = false,
-          .shared = shared};
+static MoeSpec moe(const HfConfig& c) {
+  MoeSpec moe = grouped_moe(c);
+  moe.gated = false;
+  moe.shared =
+      MlpSpec{.hidden = c.get<int>("moe_shared_expert_intermediate_size"), .act = moe.act, .gated = false};
+  return moe;
 }
 
 // Words, or in older checkpoints letters.
@@ -52,7 +38,7 @@ static ModelSpec describe(const HfConfig& c) {
   for (const std::string& kind : kinds(c)) {
     LayerSpec layer{.mixer = Absent{}, .ffn = Absent{}};
     if (kind == "moe") {
-      layer.ffn = moe(c, dense);
+      layer.ffn = moe(c);
     } else if (kind == "mlp") {
       layer.ffn = dense;
     } else if (kind == "attention" || kind == "full_attention") {
@@ -88,13 +74,8 @@ static WeightMap weights(const ModelSpec& m) {
       .rename(from + "gate.e_score_correction_bias", ffn + "router.correction_bias");
 }
 
-static const Family nemotron_h{
-    "nemotron_h",
-    {.architectures = {"NemotronHForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"chunk_size", "expand", "hidden_dropout", "mamba_proj_bias", "mamba_ssm_cache_dtype", "mtp_*",
-                "num_*_layers", "num_logits_to_keep", "output_router_logits", "moe_shared_expert_overlap",
-                "res*_residual", "residual_in_fp32", "time_step_*", "use_mamba_kernels"}}};
+static const Family nemotron_h("nemotron_h", {"NemotronHForCausalLM"}, describe, weights,
+                               {"chunk_size", "expand", "mamba_proj_bias", "mamba_ssm_cache_dtype",
+                                "num_*_layers", "moe_shared_expert_overlap", "res*_residual", "time_step_*"});
 
 }  // namespace ttt::models

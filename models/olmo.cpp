@@ -15,12 +15,6 @@ static ModelSpec describe(const HfConfig& c) {
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
-
-static const Family olmo{"olmo",
-                         {.architectures = {"OlmoForCausalLM"},
-                          .describe = describe,
-                          .weights = weights,
-                          .ignore = {"rms_norm_eps"}}};
+static const Family olmo("olmo", {"OlmoForCausalLM"}, describe, nullptr, {"rms_norm_eps"});
 
 }  // namespace ttt::models

@@ -6,32 +6,18 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::full_width;
-    attn.qk_norm_spec.eps = c.norm_eps();
-    m.layers.push_back({.mixer = attn, .ffn = mlp(c), .residual = Residual::post_norm});
-  }
+  for (int i = 0; i < c.layers(); ++i)
+    m.layers.push_back(
+        {.mixer = attention(c, i, QkNorm::full_width), .ffn = mlp(c), .residual = Residual::post_norm});
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) {
-  return hf_decoder_names()
-      .rename("{layer}.post_attention_layernorm", "{layer}.attn_post_norm")  // Llama's name for another norm
-      .rename("{layer}.post_feedforward_layernorm", "{layer}.ffn_post_norm");
-}
+static WeightMap weights(const ModelSpec&) { return hf_decoder_names().append(hf_post_norm_names()); }
 
-static WeightMap gguf(const ModelSpec&) {
-  return gguf_decoder_names()
-      .rename("{layer}.post_attention_norm", "{layer}.attn_post_norm")
-      .rename("{layer}.post_ffw_norm", "{layer}.ffn_post_norm");
-}
-
-static const Family olmo2{
-    "olmo2",
-    {.architectures = {"Olmo2ForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .gguf = {{.architecture = "olmo2", .constants = R"({"model_type": "olmo2"})", .weights = gguf}}}};
+static const Family olmo2{"olmo2",
+                          {.architectures = {"Olmo2ForCausalLM"},
+                           .describe = describe,
+                           .weights = weights,
+                           .gguf = {{.architecture = "olmo2", .constants = R"({"model_type": "olmo2"})"}}}};
 
 }  // namespace ttt::models

@@ -11,15 +11,11 @@ static ModelSpec describe(const HfConfig& c) {
 }
 
 static WeightMap weights(const ModelSpec&) {
-  return hf_decoder_names()
-      .split("{layer}.self_attn.qkv_proj", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"})
-      .split("{layer}.mlp.gate_up_proj", {"{layer}.ffn.gate", "{layer}.ffn.up"});
+  return hf_decoder_names().split_qkv("{layer}.self_attn.qkv_proj").split_gate_up("{layer}.mlp.gate_up_proj");
 }
 
 static WeightMap gguf(const ModelSpec&) {
-  return gguf_decoder_names()
-      .split("{layer}.attn_qkv", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"})
-      .split("{layer}.ffn_up", {"{layer}.ffn.gate", "{layer}.ffn.up"});
+  return gguf_decoder_names().split_qkv("{layer}.attn_qkv").split_gate_up("{layer}.ffn_up");
 }
 
 static const Family phi3{"phi3",
@@ -27,6 +23,6 @@ static const Family phi3{"phi3",
                           .describe = describe,
                           .weights = weights,
                           .gguf = {{.architecture = "phi3", .weights = gguf}},
-                          .ignore = {"original_max_position_embeddings", "auto_map"}}};
+                          .ignore = {"original_max_position_embeddings"}}};
 
 }  // namespace ttt::models

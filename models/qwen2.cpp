@@ -15,14 +15,9 @@ static ModelSpec describe(const HfConfig& c) {
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
-static WeightMap gguf(const ModelSpec&) { return gguf_decoder_names(); }
-
-static const Family qwen2{
-    "qwen2",
-    {.architectures = {"Qwen2ForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .gguf = {{.architecture = "qwen2", .constants = R"({"model_type": "qwen2"})", .weights = gguf}}}};
+static const Family qwen2{"qwen2",
+                          {.architectures = {"Qwen2ForCausalLM"},
+                           .describe = describe,
+                           .gguf = {{.architecture = "qwen2", .constants = R"({"model_type": "qwen2"})"}}}};
 
 }  // namespace ttt::models

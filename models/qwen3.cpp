@@ -6,23 +6,14 @@ namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = c.norm_eps();
-    m.layers.push_back({.mixer = attn, .ffn = mlp(c)});
-  }
+  for (int i = 0; i < c.layers(); ++i)
+    m.layers.push_back({.mixer = attention(c, i, QkNorm::per_head), .ffn = mlp(c)});
   return m;
 }
 
-static WeightMap weights(const ModelSpec&) { return hf_decoder_names(); }
-static WeightMap gguf(const ModelSpec&) { return gguf_decoder_names(); }
-
-static const Family qwen3{
-    "qwen3",
-    {.architectures = {"Qwen3ForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .gguf = {{.architecture = "qwen3", .constants = R"({"model_type": "qwen3"})", .weights = gguf}}}};
+static const Family qwen3{"qwen3",
+                          {.architectures = {"Qwen3ForCausalLM"},
+                           .describe = describe,
+                           .gguf = {{.architecture = "qwen3", .constants = R"({"model_type": "qwen3"})"}}}};
 
 }  // namespace ttt::models

@@ -1,7 +1,5 @@
 // Qwen 3 Next and 3.5: gated delta nets in most layers, gated attention in the others; norms multiply by 1 +
 // w. Next has experts with a gated shared one.
-#include <algorithm>
-
 #include "ttt/convert/decoder_spec.h"
 #include "ttt/convert/model_entry.h"
 
@@ -10,38 +8,19 @@ namespace ttt::models {
 static ModelSpec describe(const HfConfig& root) {
   const HfConfig c = root.text();
   ModelSpec m = decoder(c);
-  const GatedDeltaNetSpec delta{.heads = c.get<int>("linear_num_value_heads"),
-                                .key_heads = c.get<int>("linear_num_key_heads"),
-                                .key_dim = c.get<int>("linear_key_head_dim"),
-                                .value_dim = c.get<int>("linear_value_head_dim"),
-                                .conv_kernel = c.get_or("linear_conv_kernel_dim", 4),
-                                .act = c.act(),
-                                .norm_eps = m.norm.eps};
+  const int interval = c.get_or("full_attention_interval", 4);
   std::optional<MoeSpec> moe;
-  if (const int experts = c.get_or("num_experts", 0); experts > 0)
-    moe = MoeSpec{.experts = experts,
-                  .top_k = c.get<int>("num_experts_per_tok"),
-                  .hidden = c.get<int>("moe_intermediate_size"),
-                  .router = {.renormalize = c.get_or("norm_topk_prob", true)},
-                  .act = c.act(),
-                  .shared = MlpSpec{.hidden = c.get<int>("shared_expert_intermediate_size"), .act = c.act()},
-                  .shared_gate = true};
-  const auto dense = c.get_or("mlp_only_layers", std::vector<int>{});
-  const int step = c.get_or("decoder_sparse_step", 1), interval = c.get_or("full_attention_interval", 4);
+  if (c.get_or("num_experts", 0) > 0) {
+    moe = softmax_moe(c, true);
+    moe->shared_gate = true;
+  }
   for (int i = 0; i < c.layers(); ++i) {
-    LayerSpec layer;
-    if (moe && std::ranges::count(dense, i) == 0 && (i + 1) % step == 0) {
-      layer.ffn = *moe;
-    } else {
-      layer.ffn = mlp(c);
-    }
+    LayerSpec layer{.ffn = moe ? feed_forward(c, i, *moe) : mlp(c)};
     const std::string type = c.layer_type(i);
     if (type.empty() ? (i + 1) % interval != 0 : type == "linear_attention") {
-      layer.mixer = delta;
+      layer.mixer = gated_delta_net(c);
     } else {
-      AttentionSpec attn = attention(c, i);
-      attn.qk_norm = QkNorm::per_head;
-      attn.qk_norm_spec.eps = m.norm.eps;
+      AttentionSpec attn = attention(c, i, QkNorm::per_head);
       attn.gate = AttentionGateSpec{};
       layer.mixer = attn;
     }
@@ -66,14 +45,15 @@ static WeightMap weights(const ModelSpec& m) {
       .split("{layer}.linear_attn.in_proj_qkvz", {q, k, v, z}, by_key_head)
       .split("{layer}.linear_attn.in_proj_ba", {b, a}, by_key_head)
       .split("{layer}.linear_attn.in_proj_qkv", {q, k, v})
-      .rename("{layer}.linear_attn.in_proj_z", z)
-      .rename("{layer}.linear_attn.in_proj_b", b)
-      .rename("{layer}.linear_attn.in_proj_a", a)
-      .rename("{layer}.linear_attn.conv1d", "{layer}.attn.conv")
-      .rename("{layer}.linear_attn.dt_bias", "{layer}.attn.dt_bias")
-      .rename("{layer}.linear_attn.A_log", "{layer}.attn.rate")
-      .rename("{layer}.linear_attn.norm", "{layer}.attn.norm")
-      .rename("{layer}.linear_attn.out_proj", "{layer}.attn.o")
+      .rename("{layer}.linear_attn.", "{layer}.attn.",
+              {{"in_proj_z", "z"},
+               {"in_proj_b", "b"},
+               {"in_proj_a", "a"},
+               {"conv1d", "conv"},
+               {"dt_bias", "dt_bias"},
+               {"A_log", "rate"},
+               {"norm", "norm"},
+               {"out_proj", "o"}})
       .apply("*.attn.rate", unary(UnaryOp::exp))
       .apply("*_norm", add(1))
       .apply("norm", add(1))
@@ -81,12 +61,8 @@ static WeightMap weights(const ModelSpec& m) {
       .ignore("visual.*");
 }
 
-static const Family qwen3_next{
-    "qwen3_next",
-    {.architectures = {"Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "*mrope_section", "*mrope_interleaved",
-                "intermediate_size", "mamba_ssm_dtype", "mtp_*"}}};
+static const Family qwen3_next(
+    "qwen3_next", {"Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"}, describe,
+    weights, {"*mrope_section", "*mrope_interleaved", "intermediate_size", "mamba_ssm_dtype"});
 
 }  // namespace ttt::models

@@ -12,10 +12,6 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names().append(hf_moe_names()); }
 
-static const Family solar_open{"solar_open",
-                               {.architectures = {"SolarOpenForCausalLM"},
-                                .describe = describe,
-                                .weights = weights,
-                                .ignore = {"output_router_logits", "router_aux_loss_coef"}}};
+static const Family solar_open("solar_open", {"SolarOpenForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

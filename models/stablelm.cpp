@@ -6,8 +6,7 @@
 namespace ttt::models {
 
 static ModelSpec describe(const HfConfig& c) {
-  ModelSpec m = decoder(c);
-  m.norm = {.kind = NormKind::layer, .eps = c.norm_eps(), .bias = true};
+  ModelSpec m = layer_norm_decoder(c);
   const auto residual =
       c.get_or("use_parallel_residual", false) ? Residual::parallel_shared : Residual::pre_norm;
   for (int i = 0; i < c.layers(); ++i) {
@@ -26,7 +25,6 @@ static WeightMap weights(const ModelSpec&) {
       .stack("{layer}.self_attn.k_layernorm.norms.{e}", "{layer}.attn.k_norm");
 }
 
-static const Family stablelm{
-    "stablelm", {.architectures = {"StableLmForCausalLM"}, .describe = describe, .weights = weights}};
+static const Family stablelm("stablelm", {"StableLmForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

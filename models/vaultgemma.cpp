@@ -27,7 +27,6 @@ static WeightMap weights(const ModelSpec&) {
       .apply("*norm", add(1));
 }
 
-static const Family vaultgemma{
-    "vaultgemma", {.architectures = {"VaultGemmaForCausalLM"}, .describe = describe, .weights = weights}};
+static const Family vaultgemma("vaultgemma", {"VaultGemmaForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

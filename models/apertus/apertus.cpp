@@ -39,9 +39,7 @@ static ModelSpec describe(const HfConfig& c) {
   for (const char* slope : {"p", "n"})
     ffn.weights.push_back({.name = slope, .role = WeightRole::vector, .rows = 1, .cols = 1});
   for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = m.norm.eps;
+    AttentionSpec attn = attention(c, i, QkNorm::per_head);
     m.layers.push_back({.mixer = attn, .ffn = ffn});
   }
   return m;

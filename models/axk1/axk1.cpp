@@ -29,8 +29,7 @@ static ModelSpec describe(const HfConfig& c) {
       .name = "normed_moe", .parameters = to_json(moe), .weights = weight_slots(moe, m.dim, "moe")};
   normed.weights.push_back({.name = "norm", .role = WeightRole::vector, .rows = 1, .cols = m.dim});
   for (int i = 0; i < c.layers(); ++i)
-    m.layers.push_back(
-        {.mixer = latent_attention(c, i), .ffn = sparse_layer(c, i) ? FfnSpec{normed} : FfnSpec{mlp(c)}});
+    m.layers.push_back({.mixer = latent_attention(c, i), .ffn = feed_forward(c, i, normed)});
   return m;
 }
 
@@ -53,9 +52,8 @@ static const Family axk1{"axk1",
                          {.architectures = {"AXK1ForCausalLM"},
                           .describe = describe,
                           .weights = weights,
-                          .ignore = {"num_nextn_predict_layers", "pretraining_tp", "qk_head_dim", "head_dim",
-                                     "num_key_value_heads", "output_router_logits", "router_aux_loss_coef",
-                                     "*aux_loss*", "ep_size", "scoring_func", "topk_method"},
+                          .ignore = {"qk_head_dim", "head_dim", "num_key_value_heads", "*aux_loss*",
+                                     "ep_size", "scoring_func", "topk_method"},
                           .modules = modules}};
 
 }  // namespace ttt::models

@@ -96,7 +96,7 @@ static ModelSpec describe(const HfConfig& c) {
     }
     mixer.weights.push_back(
         {.name = "gate", .rows = attn.heads * attn.v_head_dim, .cols = 2 * attn.q_lora_rank});
-    m.layers.push_back({.mixer = mixer, .ffn = sparse_layer(c, i) ? FfnSpec{sparse} : FfnSpec{mlp(c)}});
+    m.layers.push_back({.mixer = mixer, .ffn = feed_forward(c, i, sparse)});
   }
   return m;
 }
@@ -130,9 +130,8 @@ static const Family axk2{
     {.architectures = {"AXK2ForCausalLM"},
      .describe = describe,
      .weights = weights,
-     .ignore = {"qk_head_dim", "head_dim", "num_key_value_heads", "layer_types", "output_router_logits",
-                "router_aux_loss_coef", "*aux_loss*", "first_k_dense_replace", "moe_layer_freq", "ep_size",
-                "scoring_func", "topk_method", "num_nextn_predict_layers"},
+     .ignore = {"qk_head_dim", "head_dim", "num_key_value_heads", "layer_types", "*aux_loss*",
+                "first_k_dense_replace", "moe_layer_freq", "ep_size", "scoring_func", "topk_method"},
      .modules = modules}};
 
 }  // namespace ttt::models

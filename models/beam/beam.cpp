@@ -138,9 +138,7 @@ static ModelSpec describe(const HfConfig& c) {
 static WeightMap weights(const ModelSpec&) {
   return hf_decoder_names()
       .append(hf_moe_names())
-      .rename("{layer}.post_attention_layernorm", "{layer}.attn_post_norm")
-      .rename("{layer}.pre_feedforward_layernorm", "{layer}.ffn_norm")
-      .rename("{layer}.post_feedforward_layernorm", "{layer}.ffn_post_norm")
+      .append(hf_post_norm_names())
       .rename("{layer}.self_attn.gate_proj", "{layer}.attn.gate")
       .rename("{layer}.self_attn.gate_bias", "{layer}.attn.gate_bias");
 }
@@ -154,11 +152,8 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family beam{"beam",
-                         {.architectures = {"BeamForCausalLM"},
-                          .describe = describe,
-                          .weights = weights,
-                          .ignore = {"output_router_logits"},
-                          .modules = modules}};
+static const Family beam{
+    "beam",
+    {.architectures = {"BeamForCausalLM"}, .describe = describe, .weights = weights, .modules = modules}};
 
 }  // namespace ttt::models

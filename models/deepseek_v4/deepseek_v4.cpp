@@ -146,64 +146,37 @@ static WeightMap weights(const ModelSpec& m) {
       .rename("norm", "norm")
       .rename("head", "lm_head")
       .surplus("lm_head")
-      .ignore("layers." + std::to_string(m.layers.size()) + ".*")
+      .ignore(next_token_layer(m))
       .ignore("mtp.*");
-  const std::string names[] = {"attn_norm",
-                               "attn_norm",
-                               "ffn_norm",
-                               "ffn_norm",
-                               "attn.wq_a",
-                               "attn.q_a",
-                               "attn.q_norm",
-                               "attn.q_a_norm",
-                               "attn.wq_b",
-                               "attn.q_b",
-                               "attn.wkv",
-                               "attn.kv",
-                               "attn.norm",
-                               "attn.kv_norm",
-                               "attn.attn_sink",
-                               "attn.sinks",
-                               "attn.wo_a",
-                               "attn.o_a",
-                               "attn.wo_b",
-                               "attn.o_b",
-                               "attn.indexer.wq_b",
-                               "attn.indexer.q",
-                               "attn.indexer.weights_proj",
-                               "attn.indexer.weights",
-                               "ffn.gate",
-                               "ffn.router",
-                               "ffn.gate.bias",
-                               "ffn.router.correction_bias",
-                               "ffn.gate.tid2eid",
-                               "ffn.experts_of_token",
-                               "ffn.experts.{e}.w1",
-                               "ffn.experts.gate",
-                               "ffn.experts.{e}.w2",
-                               "ffn.experts.down",
-                               "ffn.experts.{e}.w3",
-                               "ffn.experts.up",
-                               "ffn.shared_experts.w1",
-                               "ffn.shared.gate",
-                               "ffn.shared_experts.w2",
-                               "ffn.shared.down",
-                               "ffn.shared_experts.w3",
-                               "ffn.shared.up"};
-  for (std::size_t i = 0; i < std::size(names); i += 2)
-    map.rename("{layer}." + names[i], "{layer}." + names[i + 1]);
+  map.rename("{layer}.", "{layer}.",
+             {{"attn_norm", "attn_norm"},
+              {"ffn_norm", "ffn_norm"},
+              {"attn.wq_a", "attn.q_a"},
+              {"attn.q_norm", "attn.q_a_norm"},
+              {"attn.wq_b", "attn.q_b"},
+              {"attn.wkv", "attn.kv"},
+              {"attn.norm", "attn.kv_norm"},
+              {"attn.attn_sink", "attn.sinks"},
+              {"attn.wo_a", "attn.o_a"},
+              {"attn.wo_b", "attn.o_b"},
+              {"attn.indexer.wq_b", "attn.indexer.q"},
+              {"attn.indexer.weights_proj", "attn.indexer.weights"},
+              {"ffn.gate", "ffn.router"},
+              {"ffn.gate.bias", "ffn.router.correction_bias"},
+              {"ffn.gate.tid2eid", "ffn.experts_of_token"},
+              {"ffn.experts.{e}.w1", "ffn.experts.gate"},
+              {"ffn.experts.{e}.w2", "ffn.experts.down"},
+              {"ffn.experts.{e}.w3", "ffn.experts.up"},
+              {"ffn.shared_experts.w1", "ffn.shared.gate"},
+              {"ffn.shared_experts.w2", "ffn.shared.down"},
+              {"ffn.shared_experts.w3", "ffn.shared.up"}});
   for (const std::string part : {"{layer}.attn.compressor.", "{layer}.attn.indexer.compressor."})
-    map.rename(part + "wkv", part + "kv")
-        .rename(part + "wgate", part + "gate")
-        .rename(part + "ape", part + "bias")
-        .rename(part + "norm", part + "norm");
-  const std::string parts[] = {"fn", "weight", "base", "base", "scale", "scale"};
-  for (std::size_t i = 0; i < std::size(parts); i += 2) {
-    for (const std::string side : {"attn", "ffn"})
-      map.rename("{layer}.hc_" + side + "_" + parts[i], "{layer}." + side + "_hyper." + parts[i + 1]);
-    map.rename("hc_head.hc_" + parts[i],
-               "layers." + std::to_string(m.layers.size() - 1) + ".head_hyper." + parts[i + 1]);
-  }
+    map.rename(part, part, {{"wkv", "kv"}, {"wgate", "gate"}, {"ape", "bias"}, {"norm", "norm"}});
+  for (const std::string side : {"attn", "ffn"})
+    map.rename("{layer}.hc_" + side + "_", "{layer}." + side + "_hyper.",
+               {{"fn", "weight"}, {"base", "base"}, {"scale", "scale"}});
+  map.rename("hc_head.hc_", "layers." + std::to_string(m.layers.size() - 1) + ".head_hyper.",
+             {{"fn", "weight"}, {"base", "base"}, {"scale", "scale"}});
   return map;
 }
 
@@ -222,8 +195,8 @@ static const Family deepseek_v4{
     {.architectures = {"DeepseekV4ForCausalLM"},
      .describe = describe,
      .weights = weights,
-     .ignore = {"compress_rope_theta", "num_nextn_predict_layers", "output_router_logits",
-                "partial_rotary_factor", "qk_rope_head_dim", "rope_theta", "router_*", "num_key_value_heads"},
+     .ignore = {"compress_rope_theta", "partial_rotary_factor", "qk_rope_head_dim", "rope_theta", "router_*",
+                "num_key_value_heads"},
      .modules = modules}};
 
 }  // namespace ttt::models

@@ -166,8 +166,7 @@ static const Family doge{"doge",
                          {.architectures = {"DogeForCausalLM"},
                           .describe = describe,
                           .weights = weights,
-                          .ignore = {"hidden_dropout", "norm_topk_prob", "num_experts", "num_experts_per_tok",
-                                     "output_router_logits", "router_aux_loss_coef"},
+                          .ignore = {"norm_topk_prob", "num_experts", "num_experts_per_tok"},
                           .modules = modules}};
 
 }  // namespace ttt::models

@@ -71,7 +71,7 @@ static ModelSpec describe(const HfConfig& root) {
                      .weights = weight_slots(MixerSpec{attn}, m.dim, ""),
                      .caches = {kv_cache(attn)}};
     mixer.weights.push_back({.name = "k_norm", .role = WeightRole::vector, .rows = 1, .cols = attn.rope_dim});
-    m.layers.push_back({.mixer = mixer, .ffn = sparse_layer(c, i) ? FfnSpec{moe} : FfnSpec{mlp(c)}});
+    m.layers.push_back({.mixer = mixer, .ffn = feed_forward(c, i, moe)});
   }
   return m;
 }
@@ -82,7 +82,7 @@ static WeightMap weights(const ModelSpec& m) {
       .append(hf_moe_names())
       .rename("{layer}.self_attn.g_proj", "{layer}.attn.gate")
       .rename("{layer}.self_attn.k_rope_only_layernorm", "{layer}.attn.k_norm")
-      .ignore("layers." + std::to_string(m.layers.size()) + ".*")
+      .ignore(next_token_layer(m))
       .ignore("mtp.*")
       .ignore("vision_*")
       .ignore("audio_*");
@@ -112,8 +112,7 @@ static const Family dots3_note{
      .weights = weights,
      .ignore = {"qk_head_dim", "head_dim", "num_key_value_heads", "per_layer_config.*.num_key_value_heads",
                 "per_layer_config.*.head_dim", "swa_num_key_value_heads", "swa_head_dim", "swa_rope_theta",
-                "output_router_logits", "use_dsa", "use_sliding_window", "moe_layer_freq",
-                "partial_rotary_factor", "num_nextn_predict_layers"},
+                "use_dsa", "use_sliding_window", "moe_layer_freq", "partial_rotary_factor"},
      .modules = modules}};
 
 }  // namespace ttt::models

@@ -116,7 +116,7 @@ static const Family falcon_h1{
     {.architectures = {"FalconH1ForCausalLM"},
      .describe = describe,
      .weights = weights,
-     .ignore = {"mamba_chunk_size", "mamba_d_head", "mamba_use_mlp", "num_logits_to_keep", "mamba_expand"},
+     .ignore = {"mamba_chunk_size", "mamba_d_head", "mamba_use_mlp", "mamba_expand"},
      .modules = modules}};
 
 }  // namespace ttt::models

@@ -71,8 +71,7 @@ static ModelSpec describe(const HfConfig& c) {
                            .weights = weight_slots(latent, m.dim, ""),
                            .caches = {kv_cache(attn)}};
     m.layers.push_back(
-        {.block = hyper_block(hyper, mixer, sparse_layer(c, i) ? FfnSpec{moe} : FfnSpec{mlp(c)}, m.dim,
-                              i + 1 == c.layers())});
+        {.block = hyper_block(hyper, mixer, feed_forward(c, i, moe), m.dim, i + 1 == c.layers())});
   }
   return m;
 }
@@ -86,9 +85,9 @@ static WeightMap weights(const ModelSpec& m) {
       .rename("{layer}.self_attn.linear_gate", "{layer}.attn.gate")
       .rename("{layer}.mlp.linear_gate", "{layer}.ffn.gate")
       .rename("{layer}.mlp.shared_experts.linear_gate", "{layer}.ffn.shared.gate")
-      .split("{layer}.mlp.experts.gate_up_proj", {"{layer}.ffn.experts.gate", "{layer}.ffn.experts.up"})
+      .split_gate_up("{layer}.mlp.experts.gate_up_proj", "{layer}.ffn.experts")
       .rename("{layer}.mlp.experts.down_proj", "{layer}.ffn.experts.down")
-      .ignore("layers." + std::to_string(m.layers.size()) + ".*");  // predicts the token after next
+      .ignore(next_token_layer(m));  // predicts the token after next
   const std::string last = "layers." + std::to_string(m.layers.size() - 1) + ".head_hyper.";
   for (const auto& [from, to] :
        {std::pair<std::string, std::string>{"fn", "weight"}, {"base", "base"}, {"scale", "scale"}}) {
@@ -106,13 +105,12 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family hy_v4{
-    "hy_v4",
-    {.architectures = {"HYV4ForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"head_dim", "index_*", "layer_types", "learnable_sink_init", "num_key_value_heads",
-                "num_nextn_predict_layers", "output_router_logits", "qk_head_dim", "router_aux_loss_coef"},
-     .modules = modules}};
+static const Family hy_v4{"hy_v4",
+                          {.architectures = {"HYV4ForCausalLM"},
+                           .describe = describe,
+                           .weights = weights,
+                           .ignore = {"head_dim", "index_*", "layer_types", "learnable_sink_init",
+                                      "num_key_value_heads", "qk_head_dim"},
+                           .modules = modules}};
 
 }  // namespace ttt::models

@@ -185,19 +185,21 @@ static ModelSpec describe(const HfConfig& root) {
 
 static WeightMap weights(const ModelSpec& m) {
   WeightMap map = hf_decoder_names().append(hf_moe_names());
-  const std::string attn = "{layer}.self_attn.", mlp = "{layer}.mlp.";
+  const std::string mlp = "{layer}.mlp.";
   map.strip("language_model.")
       .slice("embed_tokens", "embed", 0, m.vocab)
       .slice("lm_head", "lm_head", 0, m.vocab)
       .rename("embed_tokens.embed_norm", "embed_norm")
-      .rename(attn + "r_proj", "{layer}.attn.r")
-      .rename(attn + "rel_logits_proj.proj", "{layer}.attn.profiles")
-      .rename(attn + "k_sconv.conv1d", "{layer}.attn.k_conv")
-      .rename(attn + "v_sconv.conv1d", "{layer}.attn.v_conv")
-      .rename("{layer}.attn_sconv.conv1d", "{layer}.attn_conv")
-      .rename("{layer}.mlp_sconv.conv1d", "{layer}.ffn_conv")
-      .rename(mlp + "global_scale", "{layer}.ffn.scale")
-      .rename(mlp + "gate.global_scale", "{layer}.ffn.scale")
+      .rename("{layer}.self_attn.", "{layer}.attn.",
+              {{"r_proj", "r"},
+               {"rel_logits_proj.proj", "profiles"},
+               {"k_sconv.conv1d", "k_conv"},
+               {"v_sconv.conv1d", "v_conv"}})
+      .rename("{layer}.", "{layer}.",
+              {{"attn_sconv.conv1d", "attn_conv"},
+               {"mlp_sconv.conv1d", "ffn_conv"},
+               {"mlp.global_scale", "ffn.scale"},
+               {"mlp.gate.global_scale", "ffn.scale"}})
       .split(mlp + "experts.gate_up_proj", {"{layer}.ffn.experts.gate", "{layer}.ffn.experts.up"})
       .rename(mlp + "experts.down_proj", "{layer}.ffn.experts.down")
       .ignore("mtp.*")
@@ -216,8 +218,8 @@ static const Family inkling{"inkling",
                             {.architectures = {"InklingForCausalLM", "InklingForConditionalGeneration"},
                              .describe = describe,
                              .weights = weights,
-                             .ignore = {"chain_hidden_post_norm", "local_layer_ids", "mtp_*",
-                                        "num_mtp_layers", "number_of_conv_states", "rms_norm_eps_moe_gate"},
+                             .ignore = {"chain_hidden_post_norm", "local_layer_ids", "num_mtp_layers",
+                                        "number_of_conv_states", "rms_norm_eps_moe_gate"},
                              .modules = modules}};
 
 }  // namespace ttt::models

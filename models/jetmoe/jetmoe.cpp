@@ -168,7 +168,7 @@ static const Family jetmoe{"jetmoe",
                            {.architectures = {"JetMoeForCausalLM"},
                             .describe = describe,
                             .weights = weights,
-                            .ignore = {"aux_loss_coef", "output_router_logits", "num_attention_heads"},
+                            .ignore = {"aux_loss_coef", "num_attention_heads"},
                             .modules = modules}};
 
 }  // namespace ttt::models

@@ -51,15 +51,11 @@ class SoftcappedMoe final : public FeedForward {
 };
 
 static FfnSpec experts(const HfConfig& c, int dim) {
-  MoeSpec moe{.experts = c.get<int>("num_experts"),
-              .top_k = c.get<int>("num_experts_per_tok"),
-              .hidden = c.get<int>("moe_intermediate_size"),
-              .router = {.score = RouterScore::sigmoid,
-                         .renormalize = true,
-                         .scale = c.get_or("moe_routed_scaling_factor", 1.0f),
-                         .correction_bias = true},
-              .act = c.act()};
-  moe.shared = MlpSpec{.hidden = c.get<int>("shared_expert_intermediate_size"), .act = moe.act};
+  MoeSpec moe = softmax_moe(c);
+  moe.router = {.score = RouterScore::sigmoid,
+                .renormalize = true,
+                .scale = c.get_or("moe_routed_scaling_factor", 1.0f),
+                .correction_bias = true};
   const float cap = c.get_or("moe_router_logit_softcapping", 0.0f);
   if (cap <= 0) return moe;
   return CustomSpec{.name = "softcapped_moe",
@@ -71,18 +67,14 @@ static FfnSpec experts(const HfConfig& c, int dim) {
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
   c.require("moe_apply_router_weight_on_input", false);
-  const auto kinds = c.get<std::vector<std::string>>("mlp_layer_types");
   const auto heads = c.find<std::vector<int>>("num_attention_heads_per_layer");
   const std::string gating = c.has("gating") ? c.json("gating") : "true";
   for (int i = 0; i < c.layers(); ++i) {
-    const auto at = static_cast<std::size_t>(i);
-    AttentionSpec attn = attention(c, i);
-    if (heads) attn.heads = heads->at(at);
-    attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = m.norm.eps;
+    AttentionSpec attn = attention(c, i, QkNorm::per_head);
+    if (heads) attn.heads = heads->at(static_cast<std::size_t>(i));
     attn.gate =
         AttentionGateSpec{.per_head = gating == "true" || gating == "\"per-head\"", .act = UnaryOp::softplus};
-    m.layers.push_back({.mixer = attn, .ffn = kinds.at(at) == "dense" ? FfnSpec{mlp(c)} : experts(c, m.dim)});
+    m.layers.push_back({.mixer = attn, .ffn = feed_forward(c, i, experts(c, m.dim))});
   }
   return m;
 }
@@ -100,12 +92,11 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family laguna{
-    "laguna",
-    {.architectures = {"LagunaForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "rope_parameters.*", "sliding_window"},
-     .modules = modules}};
+static const Family laguna{"laguna",
+                           {.architectures = {"LagunaForCausalLM"},
+                            .describe = describe,
+                            .weights = weights,
+                            .ignore = {"rope_parameters.*", "sliding_window"},
+                            .modules = modules}};
 
 }  // namespace ttt::models

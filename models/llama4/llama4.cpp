@@ -119,8 +119,7 @@ static const Family llama4{
     {.architectures = {"Llama4ForCausalLM", "Llama4ForConditionalGeneration"},
      .describe = describe,
      .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "router_jitter_noise",
-                "interleave_moe_layer_step", "attn_scale", "floor_scale", "for_llm_compressor"},
+     .ignore = {"interleave_moe_layer_step", "attn_scale", "floor_scale", "for_llm_compressor"},
      .modules = modules}};
 
 }  // namespace ttt::models

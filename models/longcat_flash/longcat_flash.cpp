@@ -141,13 +141,12 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family longcat_flash{
-    "longcat_flash",
-    {.architectures = {"LongcatFlashForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"qk_head_dim", "head_dim", "num_key_value_heads", "output_router_logits", "zero_expert_type",
-                "mla_scale_*_lora", "attention_method"},
-     .modules = modules}};
+static const Family longcat_flash{"longcat_flash",
+                                  {.architectures = {"LongcatFlashForCausalLM"},
+                                   .describe = describe,
+                                   .weights = weights,
+                                   .ignore = {"qk_head_dim", "head_dim", "num_key_value_heads",
+                                              "zero_expert_type", "mla_scale_*_lora", "attention_method"},
+                                   .modules = modules}};
 
 }  // namespace ttt::models

@@ -35,7 +35,6 @@ static AttentionSpec attention_of(const HfConfig& c, int layer) {
 
 static ModelSpec describe(const HfConfig& c) {
   ModelSpec m = decoder(c);
-  const auto kinds = c.get<std::vector<std::string>>("mlp_layer_types");
   for (int i = 0; i < c.layers(); ++i) {
     const AttentionSpec attn = attention_of(c, i);
     const CustomSpec mixer{.name = "scaled_attention",
@@ -43,8 +42,7 @@ static ModelSpec describe(const HfConfig& c) {
                                          ", \"scale\": " + c.json("attention_value_scale") + "}",
                            .weights = weight_slots(attn, m.dim, "attention"),
                            .caches = {kv_cache(attn)}};
-    const bool dense = kinds.at(static_cast<std::size_t>(i)) == "dense";
-    m.layers.push_back({.mixer = mixer, .ffn = dense ? FfnSpec{mlp(c)} : FfnSpec{grouped_moe(c)}});
+    m.layers.push_back({.mixer = mixer, .ffn = feed_forward(c, i, grouped_moe(c))});
   }
   return m;
 }
@@ -68,7 +66,7 @@ static const Family mimo_v2_flash{"mimo_v2_flash",
                                   {.architectures = {"MiMoV2FlashForCausalLM"},
                                    .describe = describe,
                                    .weights = weights,
-                                   .ignore = {"output_router_logits", "swa_num_key_value_heads"},
+                                   .ignore = {"swa_num_key_value_heads"},
                                    .modules = modules}};
 
 }  // namespace ttt::models

@@ -167,12 +167,11 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family minimax{
-    "minimax",
-    {.architectures = {"MiniMaxForCausalLM"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"block_size", "output_router_logits", "router_aux_loss_coef", "router_jitter_noise"},
-     .modules = modules}};
+static const Family minimax{"minimax",
+                            {.architectures = {"MiniMaxForCausalLM"},
+                             .describe = describe,
+                             .weights = weights,
+                             .ignore = {"block_size"},
+                             .modules = modules}};
 
 }  // namespace ttt::models

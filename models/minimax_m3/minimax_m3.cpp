@@ -135,9 +135,7 @@ static ModelSpec describe(const HfConfig& root) {
                     .limit = limit,
                     .shared = units("shared_intermediate_size")};
   for (int i = 0; i < c.layers(); ++i) {
-    AttentionSpec attn = attention(c, i);
-    attn.qk_norm = QkNorm::per_head;
-    attn.qk_norm_spec.eps = m.norm.eps;
+    AttentionSpec attn = attention(c, i, QkNorm::per_head);
     LayerSpec layer{.mixer = attn, .ffn = moe};
     if (c.layer_type(i) == "minimax_m3_sparse") layer.mixer = sparse(c, attn, m.dim);
     if (kinds.at(static_cast<std::size_t>(i)) == "dense") layer.ffn = units("dense_intermediate_size");
@@ -149,10 +147,10 @@ static ModelSpec describe(const HfConfig& root) {
 static WeightMap weights(const ModelSpec&) {
   WeightMap map = hf_decoder_names().append(hf_moe_names());
   map.strip("language_model.")
-      .split("{layer}.mlp.gate_up_proj", {"{layer}.ffn.gate", "{layer}.ffn.up"})
-      .split("{layer}.mlp.experts.gate_up_proj", {"{layer}.ffn.experts.gate", "{layer}.ffn.experts.up"})
+      .split_gate_up("{layer}.mlp.gate_up_proj")
+      .split_gate_up("{layer}.mlp.experts.gate_up_proj", "{layer}.ffn.experts")
       .rename("{layer}.mlp.experts.down_proj", "{layer}.ffn.experts.down")
-      .split("{layer}.mlp.shared_experts.gate_up_proj", {"{layer}.ffn.shared.gate", "{layer}.ffn.shared.up"})
+      .split_gate_up("{layer}.mlp.shared_experts.gate_up_proj", "{layer}.ffn.shared")
       .apply("*_norm", add(1))
       .apply("norm", add(1))
       .ignore("vision_tower.*")
@@ -175,7 +173,7 @@ static const Family minimax_m3{
     {.architectures = {"MiniMaxM3VLForCausalLM", "MiniMaxM3SparseForConditionalGeneration"},
      .describe = describe,
      .weights = weights,
-     .ignore = {"output_router_logits", "router_aux_loss_coef", "rotary_dim"},
+     .ignore = {"rotary_dim"},
      .modules = modules}};
 
 }  // namespace ttt::models

@@ -98,7 +98,7 @@ static WeightMap weights(const ModelSpec& m) {
                       .rename("{layer}.attn_norm", "{layer}.attn_norm")
                       .rename("{layer}.attn.Wo", "{layer}.attn.o")
                       .rename("{layer}.mlp_norm", "{layer}.ffn_norm")
-                      .split("{layer}.mlp.Wi", {"{layer}.ffn.gate", "{layer}.ffn.up"})
+                      .split_gate_up("{layer}.mlp.Wi")
                       .rename("{layer}.mlp.Wo", "{layer}.ffn.down")
                       .rename("final_norm", head + ".norm")
                       .rename("lm_head.dense", head + ".dense")
@@ -124,7 +124,7 @@ static const Family modernbert_decoder{
      .describe = describe,
      .weights = weights,
      .ignore = {"classifier_*", "cls_token_id", "sep_token_id", "local_attention", "mlp_dropout",
-                "embedding_dropout", "initializer_cutoff_factor"},
+                "initializer_cutoff_factor"},
      .modules = modules}};
 
 }  // namespace ttt::models

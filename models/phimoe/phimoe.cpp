@@ -111,7 +111,7 @@ static const Family phimoe{"phimoe",
                            {.architectures = {"PhimoeForCausalLM"},
                             .describe = describe,
                             .weights = weights,
-                            .ignore = {"input_jitter_noise", "output_router_logits", "router_aux_loss_coef"},
+                            .ignore = {"input_jitter_noise"},
                             .modules = modules}};
 
 }  // namespace ttt::models

@@ -140,9 +140,7 @@ static std::string picked(const HfConfig& c, std::initializer_list<const char*> 
 }
 
 static MixerSpec indexed_attention(const HfConfig& c, int layer, int dim) {
-  AttentionSpec attn = attention(c, layer);
-  attn.qk_norm = QkNorm::per_head;
-  attn.qk_norm_spec.eps = c.norm_eps();
+  AttentionSpec attn = attention(c, layer, QkNorm::per_head);
   attn.gate = AttentionGateSpec{};
   c.require("indexer_kv_heads", 1);
   const int width = c.get<int>("indexer_head_dim");
@@ -162,25 +160,14 @@ static MixerSpec indexed_attention(const HfConfig& c, int layer, int dim) {
 }
 
 static CustomSpec block(const HfConfig& c, int layer, int dim) {
-  MixerSpec mixer = GatedDeltaNetSpec{
-      .heads = c.get<int>("linear_num_value_heads"),
-      .key_heads = c.get<int>("linear_num_key_heads"),
-      .key_dim = c.get<int>("linear_key_head_dim"),
-      .value_dim = c.get<int>("linear_value_head_dim"),
-      .conv_kernel = c.get_or("linear_conv_kernel_dim", 4),
-      .act = c.act(),
-      .gate_act =
-          HfConfig::act(c.get_or<std::string>("output_gate_type", c.get<std::string>("hidden_act"))).op,
-      .norm_eps = c.norm_eps()};
+  GatedDeltaNetSpec delta = gated_delta_net(c);
+  delta.gate_act =
+      HfConfig::act(c.get_or<std::string>("output_gate_type", c.get<std::string>("hidden_act"))).op;
+  MixerSpec mixer = delta;
   if (c.layer_type(layer) != "linear_attention") mixer = indexed_attention(c, layer, dim);
-  const FfnSpec ffn =
-      MoeSpec{.experts = c.get<int>("num_experts"),
-              .top_k = c.get<int>("num_experts_per_tok"),
-              .hidden = c.get<int>("moe_intermediate_size"),
-              .router = {.renormalize = c.get_or("norm_topk_prob", true)},
-              .act = c.act(),
-              .shared = MlpSpec{.hidden = c.get<int>("shared_expert_intermediate_size"), .act = c.act()},
-              .shared_gate = true};
+  MoeSpec moe = softmax_moe(c, true);
+  moe.shared_gate = true;
+  const FfnSpec ffn = moe;
   const auto ple_layers = c.get_or("ple_layer_ids", std::vector<int>{});  // counted from one
   const auto found = std::ranges::find(ple_layers, layer + 1);
   const bool ple = found != ple_layers.end();
@@ -255,24 +242,33 @@ static WeightMap weights(const ModelSpec& m) {
       shards.push_back(layer + "ple_embedding.ngram_embedding.shard_" + std::to_string(part));
     if (!shards.empty()) map.concat(shards, layer + "table");
   }
-  const std::string names[] = {"in_proj_z", "z",    "in_proj_b", "b",       "in_proj_a", "a",
-                               "conv1d",    "conv", "dt_bias",   "dt_bias", "A_log",     "rate",
-                               "norm",      "norm", "out_proj",  "o"};
-  for (std::size_t i = 0; i < std::size(names); i += 2) map.rename(delta + names[i], attn + names[i + 1]);
-  const std::string ples[] = {"key_proj", "key",      "value_proj", "value",      "conv1d",    "conv",
-                              "norm_key", "norm_key", "norm_query", "norm_query", "norm_conv", "norm_conv"};
-  for (std::size_t i = 0; i < std::size(ples); i += 2) map.rename(ple + ples[i], ple + ples[i + 1]);
-  const std::string indexer[] = {"index_qk_proj", "qk", "q_layernorm", "q_norm", "k_layernorm", "k_norm"};
-  for (std::size_t i = 0; i < std::size(indexer); i += 2)
-    map.rename("{layer}.self_attn.indexer." + indexer[i], attn + "indexer." + indexer[i + 1]);
-  const std::string streams[] = {"{layer}.attn_hyper_connection", "{layer}.attn_streams",
-                                 "{layer}.mlp_hyper_connection",  "{layer}.ffn_streams",
-                                 "hyper_connection_mixer",        last};
-  for (std::size_t i = 0; i < std::size(streams); i += 2)
-    map.rename(streams[i] + ".hc_norm", streams[i + 1] + ".norm")
-        .rename(streams[i] + ".input_mix_weight_down", streams[i + 1] + ".down")
-        .rename(streams[i] + ".input_mix_weight_up", streams[i + 1] + ".up")
-        .rename(streams[i] + ".block_inject_weight", streams[i + 1] + ".inject");
+  map.rename(delta, attn,
+             {{"in_proj_z", "z"},
+              {"in_proj_b", "b"},
+              {"in_proj_a", "a"},
+              {"conv1d", "conv"},
+              {"dt_bias", "dt_bias"},
+              {"A_log", "rate"},
+              {"norm", "norm"},
+              {"out_proj", "o"}})
+      .rename(ple, ple,
+              {{"key_proj", "key"},
+               {"value_proj", "value"},
+               {"conv1d", "conv"},
+               {"norm_key", "norm_key"},
+               {"norm_query", "norm_query"},
+               {"norm_conv", "norm_conv"}})
+      .rename("{layer}.self_attn.indexer.", attn + "indexer.",
+              {{"index_qk_proj", "qk"}, {"q_layernorm", "q_norm"}, {"k_layernorm", "k_norm"}});
+  for (const auto& [from, to] :
+       {std::pair<std::string, std::string>{"{layer}.attn_hyper_connection", "{layer}.attn_streams"},
+        {"{layer}.mlp_hyper_connection", "{layer}.ffn_streams"},
+        {"hyper_connection_mixer", last}})
+    map.rename(from + ".", to + ".",
+               {{"hc_norm", "norm"},
+                {"input_mix_weight_down", "down"},
+                {"input_mix_weight_up", "up"},
+                {"block_inject_weight", "inject"}});
   map.apply(attn + "rate", unary(UnaryOp::exp));
   for (const char* norm :
        {"*.q_norm", "*.k_norm", "*_streams.norm", "*.head.norm", "*.norm_key", "*.norm_query", "*.norm_conv"})
@@ -289,12 +285,11 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family qwen4_exp{
-    "qwen4_exp_text",
-    {.architectures = {"Qwen4ExpForCausalLM", "Qwen4ExpForConditionalGeneration"},
-     .describe = describe,
-     .weights = weights,
-     .ignore = {"number_of_conv_states", "output_router_logits", "router_aux_loss_coef", "mtp_*"},
-     .modules = modules}};
+static const Family qwen4_exp{"qwen4_exp_text",
+                              {.architectures = {"Qwen4ExpForCausalLM", "Qwen4ExpForConditionalGeneration"},
+                               .describe = describe,
+                               .weights = weights,
+                               .ignore = {"number_of_conv_states"},
+                               .modules = modules}};
 
 }  // namespace ttt::models

@@ -141,7 +141,7 @@ static WeightMap weights(const ModelSpec&) {
       .rename("{layer}.norm_ffn", "{layer}.ffn_norm")
       .rename("{layer}.ffn.proj_up_gate", "{layer}.ffn.gate")
       .rename("{layer}.ffn.proj_up", "{layer}.ffn.up")
-      .split("{layer}.ffn.proj_up_gate_z", {"{layer}.ffn.gate", "{layer}.ffn.up"})
+      .split_gate_up("{layer}.ffn.proj_up_gate_z")
       .rename("{layer}.ffn.proj_down", "{layer}.ffn.down")
       .rename("out_norm", "norm")
       .rename("lm_head", "lm_head")

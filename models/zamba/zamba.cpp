@@ -222,8 +222,7 @@ static const Family zamba{"zamba",
                           {.architectures = {"ZambaForCausalLM"},
                            .describe = describe,
                            .weights = weights,
-                           .ignore = {"attention_hidden_size", "num_logits_to_keep", "time_step_*",
-                                      "use_associative_scan", "use_mamba_kernels", "attn_layer_*"},
+                           .ignore = {"attention_hidden_size", "time_step_*", "attn_layer_*"},
                            .modules = modules}};
 
 }  // namespace ttt::models

@@ -264,7 +264,7 @@ static WeightMap weights(const ModelSpec&) {
       .rename(gate + "down_proj", router + "down")
       .rename(gate + "router_states_scale", router + "state_scale")
       .rename(gate + "router_mlp.out_proj", router + "out")
-      .split("{layer}.mlp.experts.gate_up_proj", {"{layer}.ffn.experts.gate", "{layer}.ffn.experts.up"})
+      .split_gate_up("{layer}.mlp.experts.gate_up_proj", "{layer}.ffn.experts")
       .rename("{layer}.mlp.experts.down_proj", "{layer}.ffn.experts.down");
   for (const std::string part : {"norm", "fc1", "fc2"})
     map.rename(gate + "router_mlp." + part, router + part);
@@ -284,11 +284,8 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family zaya{"zaya",
-                         {.architectures = {"ZayaForCausalLM"},
-                          .describe = describe,
-                          .weights = weights,
-                          .ignore = {"output_router_logits"},
-                          .modules = modules}};
+static const Family zaya{
+    "zaya",
+    {.architectures = {"ZayaForCausalLM"}, .describe = describe, .weights = weights, .modules = modules}};
 
 }  // namespace ttt::models

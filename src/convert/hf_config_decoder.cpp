@@ -1,5 +1,6 @@
 // What decoders share: layers, heads, activations, windows, rotary embeddings.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "convert/hf_config_impl.h"
@@ -35,11 +36,10 @@ int HfConfig::kv_heads() const {
 int HfConfig::head_dim() const {
   if (const auto explicit_dim = find<int>("head_dim")) return *explicit_dim;
   const int size = get<int>("hidden_size"), count = heads();
-  if (count <= 0 || size % count != 0)
-    throw Error("hidden_size " + std::to_string(size) + " is no multiple of num_attention_heads " +
-                    std::to_string(count),
+  if (count <= 0 || size < count)
+    throw Error("hidden_size " + std::to_string(size) + " for num_attention_heads " + std::to_string(count),
                 state_->source, "head_dim must say how wide a head is");
-  return size / count;
+  return size / count;  // rounded down, as references do; the shapes of the weights tell whether it is so
 }
 
 float HfConfig::norm_eps(float fallback) const { return get_or("rms_norm_eps", fallback); }
@@ -204,6 +204,19 @@ std::optional<RopeSpec> HfConfig::rope(int layer, float default_theta) const {
   return rope_from(parameters, default_theta);
 }
 
+// An odd share of a head, as the references rotate it: one dimension more, at frequencies that count one
+// less.
+static void rotate_odd(RopeSpec& spec) {
+  const auto odd = static_cast<double>(spec.rotary_dim++);
+  RopeScaling& s = spec.scaling;
+  s.kind = RopeScalingKind::longrope;
+  s.original_max_positions = 1;
+  s.attention_factor = 1.0f;
+  for (int i = 0; i < spec.rotary_dim; i += 2)
+    s.short_factor.push_back(static_cast<float>(std::pow(spec.theta, i / odd - i / (odd + 1))));
+  s.long_factor = s.short_factor;
+}
+
 std::optional<RopeSpec> HfConfig::rope_from(const HfConfig& p, float default_theta) const {
   RopeSpec spec;
   const auto outer_theta = find<float>("rope_theta");
@@ -252,6 +265,7 @@ std::optional<RopeSpec> HfConfig::rope_from(const HfConfig& p, float default_the
 
   if (kind == "default" || kind == "mrope") {
     // mrope: with text alone all its position ids are equal.
+    if (spec.rotary_dim % 2 != 0) rotate_odd(spec);
   } else if (kind == "linear") {
     s.kind = RopeScalingKind::linear;
     s.factor = need_factor();

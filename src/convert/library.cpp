@@ -39,7 +39,8 @@ ModelLibrary::ModelLibrary(const fs::path& path) : path_(path) {
       for (const Json& part : family.at("gguf")) {
         Gguf gguf{.architecture = part.at("architecture").get<std::string>(),
                   .config = {},
-                  .constants = part.at("constants")};
+                  .constants = part.at("constants"),
+                  .key = part.value("key", std::string())};
         for (const Json& pair : part.at("config"))
           gguf.config.emplace_back(pair.at(0).get<std::string>(), pair.at(1).get<std::string>());
         entry.gguf.push_back(std::move(gguf));

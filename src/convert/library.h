@@ -20,6 +20,7 @@ class ModelLibrary {
     std::string architecture;
     std::vector<std::pair<std::string, std::string>> config;
     nlohmann::ordered_json constants;
+    std::string key;  // that its files have; empty: any
   };
   struct FamilyEntry {
     std::string name;

@@ -19,15 +19,21 @@ namespace detail {
 
 namespace {
 
-FoundFamily find_family(const std::string& architecture, bool gguf, const std::string& where,
+// `gguf`: the file whose family it is; null: a folder's.
+FoundFamily find_family(const std::string& architecture, const Checkpoint* gguf, const std::string& where,
                         const std::vector<fs::path>& given) {
   std::vector<std::string> known;
+  FoundFamily any;
   for (const auto& library : model_libraries(given)) {
     for (const auto& family : library->families()) {
-      if (gguf) {
+      if (gguf != nullptr) {
         for (const auto& part : family.gguf) {
-          if (part.architecture == architecture) return {library, &family, &part};
           known.push_back(part.architecture);
+          if (part.architecture != architecture) continue;
+          const FoundFamily found{library, &family, &part};
+          if (part.key.empty() && any.family == nullptr) any = found;
+          const GgufKey wanted[] = {{"key", part.key}};
+          if (!part.key.empty() && gguf->config(wanted).has("key")) return found;
         }
       } else {
         if (std::ranges::find(family.architectures, architecture) != family.architectures.end())
@@ -36,6 +42,7 @@ FoundFamily find_family(const std::string& architecture, bool gguf, const std::s
       }
     }
   }
+  if (any.family != nullptr) return any;
   if (known.empty())
     throw Error("no model libraries", "",
                 "install the standard models, or name yours by --models or TTT_MODELS");
@@ -82,9 +89,9 @@ Described describe(const FoundFamily& found, Json config, const std::string& sou
 }
 
 Described describe(const Checkpoint& checkpoint, const LoadOptions& options) {
-  const FoundFamily found =
-      find_family(checkpoint.architecture(), checkpoint.format() == CheckpointFormat::gguf,
-                  checkpoint.path().string(), options.model_libraries);
+  const FoundFamily found = find_family(checkpoint.architecture(),
+                                        checkpoint.format() == CheckpointFormat::gguf ? &checkpoint : nullptr,
+                                        checkpoint.path().string(), options.model_libraries);
   std::vector<GgufKey> keys;
   if (found.gguf != nullptr) {
     for (const auto& [hf, gguf] : found.gguf->config) keys.push_back({hf, gguf});
@@ -265,7 +272,7 @@ Description describe(const fs::path& path, const LoadOptions& options) {
 Description describe_config(std::string_view json, const LoadOptions& options) {
   const HfConfig record = HfConfig::parse(json);
   const std::string architecture = record.architecture();
-  const auto found = detail::find_family(architecture, false, record.source(), options.model_libraries);
+  const auto found = detail::find_family(architecture, nullptr, record.source(), options.model_libraries);
   detail::Described d =
       detail::describe(found, Json::parse(record.json(), nullptr, false), record.source(), "");
   Target target = detail::make_target("accuracy", d, options);

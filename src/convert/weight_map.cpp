@@ -314,6 +314,18 @@ WeightMap& WeightMap::transpose(std::string_view pattern) {
 WeightMap& WeightMap::rename(std::string_view from, std::string_view to) {
   return push({.kind = Kind::rename, .from = {std::string(from)}, .to = {std::string(to)}});
 }
+WeightMap& WeightMap::rename(std::string_view from, std::string_view to,
+                             std::initializer_list<std::pair<std::string_view, std::string_view>> parts) {
+  for (const auto& [tensor, slot] : parts)
+    rename(std::string(from).append(tensor), std::string(to).append(slot));
+  return *this;
+}
+WeightMap& WeightMap::split_qkv(std::string_view from, std::int64_t groups) {
+  return split(from, {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"}, {.groups = groups});
+}
+WeightMap& WeightMap::split_gate_up(std::string_view from, std::string_view to) {
+  return split(from, {std::string(to) + ".gate", std::string(to) + ".up"});
+}
 WeightMap& WeightMap::split(std::string_view from, std::vector<std::string> to, SplitLayout layout) {
   return push(
       {.kind = Kind::split, .from = {std::string(from)}, .to = std::move(to), .layout = std::move(layout)});
@@ -554,6 +566,13 @@ WeightMap hf_decoder_names() {
   return map;
 }
 
+WeightMap hf_post_norm_names() {
+  return WeightMap()
+      .rename("{layer}.post_attention_layernorm", "{layer}.attn_post_norm")
+      .rename("{layer}.pre_feedforward_layernorm", "{layer}.ffn_norm")
+      .rename("{layer}.post_feedforward_layernorm", "{layer}.ffn_post_norm");
+}
+
 WeightMap hf_moe_names(std::string_view slots) {
   const std::string to = std::string(slots) + ".";
   WeightMap map;
@@ -568,21 +587,97 @@ WeightMap hf_moe_names(std::string_view slots) {
   return map;
 }
 
+WeightMap hf_wte_names() {
+  return WeightMap()
+      .strip("transformer.")
+      .layers("h.{i}")
+      .rename("wte", "embed")
+      .rename("wpe", "position_embed")
+      .rename("{layer}.ln_1", "{layer}.attn_norm")
+      .rename("{layer}.ln_2", "{layer}.ffn_norm")
+      .rename("{layer}.mlp.c_fc", "{layer}.ffn.up")
+      .rename("{layer}.mlp.c_proj", "{layer}.ffn.down")
+      .rename("ln_f", "norm")
+      .rename("lm_head", "lm_head")
+      .surplus("lm_head")
+      .ignore("*.attn.bias")  // causal masks
+      .ignore("*.attention.bias")
+      .ignore("*.masked_bias");
+}
+
+WeightMap hf_fairseq_names(std::string_view norms) {
+  const std::string norm(norms);
+  return WeightMap()
+      .strip("model.")
+      .strip("decoder.")
+      .rename("embed_tokens", "embed")
+      .rename("embed_positions", "position_embed")
+      .rename("layernorm_embedding", "embed_norm")
+      .rename("{layer}.self_attn.", "{layer}.attn.",
+              {{"q_proj", "q"}, {"k_proj", "k"}, {"v_proj", "v"}, {"out_proj", "o"}})
+      .rename("{layer}.self_attn_layer_norm", "{layer}.attn" + norm)
+      .rename("{layer}.final_layer_norm", "{layer}.ffn" + norm)
+      .rename("{layer}.fc1", "{layer}.ffn.up")
+      .rename("{layer}.fc2", "{layer}.ffn.down")
+      .rename("layer_norm", "norm")
+      .rename("lm_head", "lm_head")
+      .surplus("lm_head");
+}
+
+WeightMap hf_megatron_names(std::int64_t groups, std::string_view attention) {
+  const std::string from(attention);
+  return WeightMap()
+      .rename("{layer}.input_layernorm", "{layer}.attn_norm")
+      .split_qkv(from + ".query_key_value", groups)
+      .rename(from + ".dense", "{layer}.attn.o")
+      .rename("{layer}.post_attention_layernorm", "{layer}.ffn_norm")
+      .rename("{layer}.mlp.dense_h_to_4h", "{layer}.ffn.up")
+      .rename("{layer}.mlp.dense_4h_to_h", "{layer}.ffn.down");
+}
+
 WeightMap hf_latent_attention_names(int heads, std::string_view module, std::string_view slots) {
   const std::string from = std::string(module) + ".", to = std::string(slots) + ".";
-  WeightMap map;
-  map.split(from + "kv_b_proj", {to + "k_b", to + "v_b"}, {.groups = heads});
-  for (const auto& [tensor, slot] : {std::pair{"q_a_proj", "q_a"},
-                                     {"q_a_layernorm", "q_a_norm"},
-                                     {"q_b_proj", "q"},
-                                     {"kv_a_proj_with_mqa", "kv_a"},
-                                     {"kv_a_layernorm", "kv_a_norm"},
-                                     {"indexer.wq_b", "indexer.q"},
-                                     {"indexer.wk", "indexer.k"},
-                                     {"indexer.weights_proj", "indexer.weights"},
-                                     {"indexer.k_norm", "indexer.k_norm"}})
-    map.rename(from + tensor, to + slot);
-  return map;
+  return WeightMap()
+      .split(from + "kv_b_proj", {to + "k_b", to + "v_b"}, {.groups = heads})
+      .rename(from, to,
+              {{"q_a_proj", "q_a"},
+               {"q_a_layernorm", "q_a_norm"},
+               {"q_b_proj", "q"},
+               {"kv_a_proj_with_mqa", "kv_a"},
+               {"kv_a_layernorm", "kv_a_norm"},
+               {"indexer.wq_b", "indexer.q"},
+               {"indexer.wk", "indexer.k"},
+               {"indexer.weights_proj", "indexer.weights"},
+               {"indexer.k_norm", "indexer.k_norm"}});
+}
+
+WeightMap hf_selective_ssm_names(std::string_view module) {
+  const std::string from = std::string(module) + ".", to = "{layer}.attn.";
+  return WeightMap()
+      .split(from + "in_proj", {to + "x", to + "z"})
+      .split(from + "x_proj", {to + "dt_in", to + "b", to + "c"})
+      .rename(from, to,
+              {{"conv1d", "conv"}, {"dt_proj", "dt"}, {"A_log", "a"}, {"D", "d"}, {"out_proj", "o"}})
+      .apply("*.attn.a", unary(UnaryOp::exp))
+      .apply("*.attn.a", multiply(-1));
+}
+
+WeightMap hf_delta_net_names(std::string_view module) {
+  const std::string from = std::string(module) + ".", to = "{layer}.attn.";
+  return WeightMap()
+      .concat({from + "q_conv1d", from + "k_conv1d", from + "v_conv1d"}, to + "conv")
+      .rename(from, to,
+              {{"q_proj", "q"},
+               {"k_proj", "k"},
+               {"v_proj", "v"},
+               {"a_proj", "a"},
+               {"b_proj", "b"},
+               {"g_proj", "z"},
+               {"dt_bias", "dt_bias"},
+               {"A_log", "rate"},
+               {"o_norm", "norm"},
+               {"o_proj", "o"}})
+      .apply("*.attn.rate", unary(UnaryOp::exp));
 }
 
 WeightMap hf_ssd_names(std::initializer_list<std::string_view> modules, std::string_view slots) {

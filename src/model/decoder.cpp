@@ -298,6 +298,13 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     const Builder builder(spec_, provide, target_, home, custom);
     embed_ = std::make_unique<Embedding>(Embedding::from_config(
         {.weight = builder.weight("embed"), .name = {"embed"}, .scale = spec_.embed_scale}, target_, home));
+    if (spec_.embed_width() != spec_.dim) {
+      const auto between = [&](const char* name) {
+        return Linear::from_config(
+            {.weight = builder.weight(name), .name = {name}, .parallel = Parallel::stream}, target_, home);
+      };
+      embed_in_.emplace(between("embed_in")), embed_out_.emplace(between("embed_out"));
+    }
     if (spec_.positions && spec_.positions->kind == PositionKind::learned)
       position_embed_ = std::make_unique<Embedding>(Embedding::from_config(
           {.weight = builder.weight("position_embed"), .name = {"position_embed"}, .divide_entries = false},
@@ -403,6 +410,7 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     if (output.rows == 0) return output;
     x = wanted_rows(x, batch, built);
     if (norm_) x = (*norm_)(x);
+    if (embed_out_) x = between(*embed_out_, x, step.mode);
     const Tensor logits = (*head_)(x, step.mode);
     tap(logits, top, "logits");
     output.logits = to_host(logits);
@@ -430,10 +438,12 @@ class DecoderLM final : public CausalLM, public BoundWeights {
   std::string plan_json() const override {
     PlanRows rows;
     print(embed_->plan(), rows);
+    if (embed_in_) print(embed_in_->plan(), rows);
     if (position_embed_) print(position_embed_->plan(), rows);
     if (embed_norm_) embed_norm_->print(rows);
     for (const auto& block : blocks_) block->print(rows);
     if (norm_) norm_->print(rows);
+    if (embed_out_) print(embed_out_->plan(), rows);
     print(head_->plan(), rows);
     nlohmann::ordered_json modules = nlohmann::ordered_json::array();
     for (const PlanRow& row : rows) {
@@ -459,8 +469,14 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     return divided ? on_device(*attention, target_.mesh).kv_heads : cache.kv_heads;
   }
 
+  // The stream at another width.
+  static Tensor between(const Linear& linear, const Tensor& x, Mode mode) {
+    return ops::mesh_partition(linear.forward(x, mode), -1, stream_axis);
+  }
+
   Tensor embed(const Step& step) const {
     Tensor x = (*embed_)(step.ids);
+    if (embed_in_) x = between(*embed_in_, x, step.mode);
     if (spec_.positions) {
       if (position_embed_) {
         std::vector<std::int32_t> rows(step.positions.begin(), step.positions.end());
@@ -493,6 +509,7 @@ class DecoderLM final : public CausalLM, public BoundWeights {
   std::shared_ptr<Backend> device_;
   StepLimits limits_;
   std::unique_ptr<Embedding> embed_, position_embed_;
+  std::optional<Linear> embed_in_, embed_out_;
   std::optional<BlockNorm> embed_norm_, norm_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<ModuleName> names_;
@@ -505,10 +522,12 @@ class DecoderLM final : public CausalLM, public BoundWeights {
 std::unique_ptr<CausalLM> build(const ModelSpec& spec, const WeightProvider& provide, Target target,
                                 const Home& home, const CustomModules& custom) {
   validate(spec);
-  if (spec.dim % target.mesh.rows != 0)
-    throw Error("a width of " + std::to_string(spec.dim) + " does not divide among " +
-                    std::to_string(target.mesh.rows) + " rows of devices",
-                "the mesh " + to_string(target.mesh), "choose a mesh that divides the network");
+  for (const int width : {spec.dim, spec.embed_width()}) {
+    if (width % target.mesh.rows != 0)
+      throw Error("a width of " + std::to_string(width) + " does not divide among " +
+                      std::to_string(target.mesh.rows) + " rows of devices",
+                  "the mesh " + to_string(target.mesh), "choose a mesh that divides the network");
+  }
   return std::make_unique<DecoderLM>(spec, provide, std::move(target), home, custom);
 }
 

@@ -219,8 +219,8 @@ void fields(PositionSpec& s, F&& f) {
 }
 template <class F>
 void fields(ModelSpec& s, F&& f) {
-  f("vocab", s.vocab), f("dim", s.dim), f("max_positions", s.max_positions), f("norm", s.norm),
-      f("embed_norm", s.embed_norm);
+  f("vocab", s.vocab), f("dim", s.dim), f("embed_dim", s.embed_dim), f("max_positions", s.max_positions),
+      f("norm", s.norm), f("embed_norm", s.embed_norm);
   f("positions", s.positions), f("final_norm", s.final_norm), f("tied_embeddings", s.tied_embeddings),
       f("lm_head_bias", s.lm_head_bias);
   f("embed_scale", s.embed_scale), f("logit_scale", s.logit_scale), f("logit_softcap", s.logit_softcap),

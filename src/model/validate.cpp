@@ -127,6 +127,7 @@ void check(const Spec& s, const std::string& where) {
 void validate(const ModelSpec& spec) {
   positive(spec.vocab, "vocab", "spec", 1 << 26);
   positive(spec.dim, "dim", "spec", 1 << 24);
+  require(spec.embed_dim >= 0 && spec.embed_dim <= 1 << 24, "embed_dim out of range", "spec");
   positive(spec.max_positions, "max_positions", "spec");
   check(spec.norm, "spec.norm");
   if (spec.embed_norm) check(*spec.embed_norm, "spec.embed_norm");

@@ -22,15 +22,17 @@ class Slots {
   }
 
   std::vector<WeightSlot> collect() {
-    const std::int64_t dim = spec_.dim;
-    add("embed", WeightRole::embedding, spec_.vocab, dim, by_rows);
+    const std::int64_t dim = spec_.dim, width = spec_.embed_width();
+    add("embed", WeightRole::embedding, spec_.vocab, width, by_rows);
+    if (width != dim) add("embed_in", WeightRole::linear, dim, width, replicated);
     if (spec_.positions && spec_.positions->kind == PositionKind::learned)
       add("position_embed", WeightRole::embedding, spec_.positions->entries, dim, replicated);
     if (spec_.embed_norm) norm("embed_norm", *spec_.embed_norm, dim);
     for (std::size_t i = 0; i < spec_.layers.size(); ++i)
       layer("layers." + std::to_string(i), spec_.layers[i]);
     if (spec_.final_norm) norm("norm", spec_.norm, dim);
-    if (!spec_.tied_embeddings) add("lm_head", WeightRole::linear, spec_.vocab, dim, by_rows);
+    if (width != dim) add("embed_out", WeightRole::linear, width, dim, replicated);
+    if (!spec_.tied_embeddings) add("lm_head", WeightRole::linear, spec_.vocab, width, by_rows);
     if (spec_.lm_head_bias) vector("lm_head.bias", spec_.vocab, by_cols);
     return std::move(slots_);
   }

@@ -29,7 +29,8 @@ Json list() {
       for (const auto& [hf, key] : part.config) keys.push_back({hf, key});
       gguf.push_back({{"architecture", part.architecture},
                       {"config", std::move(keys)},
-                      {"constants", Json::parse(part.constants)}});
+                      {"constants", Json::parse(part.constants)},
+                      {"key", part.key}});
     }
     out.push_back({{"name", name},
                    {"architectures", entry.architectures},
@@ -48,16 +49,17 @@ Json describe(const Json& request) {
       HfConfig::parse(request.at("config").dump(), request.at("source").get<std::string>());
   for (const std::string& key : entry.ignore) config.ignore({key});
   const ModelSpec spec = entry.describe(config);
-  WeightMap (*weights)(const ModelSpec&) = entry.weights;
+  WeightMap map = entry.weights != nullptr ? entry.weights(spec) : hf_decoder_names();
   const auto architecture = request.at("gguf").get<std::string>();
   for (const GgufPart& part : entry.gguf) {
-    if (part.architecture == architecture) weights = part.weights;
+    if (part.architecture == architecture)
+      map = part.weights != nullptr ? part.weights(spec) : gguf_decoder_names();
   }
   Json overrides = Json::array();
   for (const Override& o : entry.overrides)
     overrides.push_back({{"module", o.module}, {"field", o.field}, {"value", o.value}});
   return {{"spec", Json::parse(to_json(spec, -1))},
-          {"weight_map", Json::parse(weights(spec).to_json(-1))},
+          {"weight_map", Json::parse(map.to_json(-1))},
           {"overrides", std::move(overrides)},
           {"record", Json::parse(config.record_json())}};
 }

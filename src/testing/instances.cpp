@@ -123,20 +123,27 @@ class Network {
 
  private:
   void embedding() {
-    Parts parts{.shape = {{"vocab", spec_.vocab}, {"dim", spec_.dim}}};
+    Parts parts{.shape = {{"vocab", spec_.vocab}, {"dim", spec_.embed_width()}}};
     if (spec_.embed_scale != 1) parts.knobs.push_back("scale");
     if (spec_.positions)
       parts.knobs.push_back("positions=" + json_.at("positions").value("kind", std::string("learned")));
     push("embedding", "embed", -1, std::move(parts), {{"weights", target_.weight_dtype("embed")}});
+    if (spec_.embed_dim > 0) linear("embed_in", spec_.embed_dim, spec_.dim);
     if (spec_.embed_norm) norm("embed_norm", -1, json_.at("embed_norm"), spec_.dim);
   }
 
   void head() {
-    Parts parts{.shape = {{"vocab", spec_.vocab}, {"dim", spec_.dim}}};
+    if (spec_.embed_dim > 0) linear("embed_out", spec_.dim, spec_.embed_dim);
+    Parts parts{.shape = {{"vocab", spec_.vocab}, {"dim", spec_.embed_width()}}};
     if (spec_.lm_head_bias) parts.knobs.push_back("bias");
     if (spec_.logit_scale != 1) parts.knobs.push_back("scale");
     if (spec_.logit_softcap) parts.knobs.push_back("softcap");
     push("lm_head", "lm_head", -1, std::move(parts), {{"weights", target_.weight_dtype("lm_head")}});
+  }
+
+  void linear(const char* path, std::int64_t in, std::int64_t out) {
+    push("linear", path, -1, {.shape = {{"in", in}, {"out", out}}},
+         {{"weights", target_.weight_dtype(path)}});
   }
 
   void add_layer(int i, const Json& layer) {

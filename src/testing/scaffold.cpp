@@ -322,9 +322,8 @@ class Writer {
         "#include <cmath>\n\n#include \"ttt/convert/decoder_spec.h\"\n#include "
         "\"ttt/convert/model_entry.h\"\n\n"
         "namespace ttt::models {\n\n" +
-        code.text + "\n" + map_code(c.d) + "static const Family " + name_ + "{\"" + name_ +
-        "\",\n    {.architectures = {\"" + architecture_ +
-        "\"}, .describe = describe, .weights = weights}};\n\n}  // namespace ttt::models\n";
+        code.text + "\n" + map_code(c.d) + "static const Family " + name_ + "(\"" + name_ + "\", {\"" +
+        architecture_ + "\"}, describe, weights);\n\n}  // namespace ttt::models\n";
     return text;
   }
 

@@ -80,6 +80,7 @@ class Emitter {
   void numbers(const Json& json, const std::string& prefix) {
     if (!json.is_object()) return;
     for (const auto& [key, value] : json.items()) {
+      if (key.ends_with("token_id")) continue;  // says nothing about the network
       if (value.is_number()) keys_.emplace_back(prefix + key, value.get<double>());
       if (value.is_object()) numbers(value, prefix + key + ".");
     }
@@ -120,7 +121,7 @@ class Emitter {
       return "std::sqrt(static_cast<float>(m.dim))";
     if (const std::string* key = key_of(value, like)) return read(*key);
     if (const std::string* key = key_of(1 / value, like)) return "1 / " + read(*key);
-    if (const std::string* key = key_of(1 / (value * value), like))
+    if (const std::string* key = value > 0 ? key_of(1 / (value * value), like) : nullptr)
       return "1 / std::sqrt(" + read(*key) + ")";
     return unexplained(cpp_float(static_cast<float>(value)));
   }

@@ -36,6 +36,18 @@ TEST(WeightMap, SurvivesJson) {
   EXPECT_EQ(WeightMap::from_json(hf_moe_names().to_json()), hf_moe_names());
 }
 
+TEST(WeightMap, ShortSpellingsAreTheLongOnes) {
+  EXPECT_EQ(WeightMap().rename("a.", "b.", {{"x", "y"}, {"z", "w"}}),
+            WeightMap().rename("a.x", "b.y").rename("a.z", "b.w"));
+  EXPECT_EQ(
+      WeightMap().split_qkv("{layer}.a", 4),
+      WeightMap().split("{layer}.a", {"{layer}.attn.q", "{layer}.attn.k", "{layer}.attn.v"}, {.groups = 4}));
+  EXPECT_EQ(WeightMap().split_gate_up("{layer}.a"),
+            WeightMap().split("{layer}.a", {"{layer}.ffn.gate", "{layer}.ffn.up"}));
+  EXPECT_EQ(WeightMap().split_gate_up("{layer}.a", "{layer}.b"),
+            WeightMap().split("{layer}.a", {"{layer}.b.gate", "{layer}.b.up"}));
+}
+
 TEST(WeightMap, JsonErrorsNameTheOperation) {
   const auto parse = [](const std::string& operations) {
     return WeightMap::from_json("{\"operations\": [" + operations + "]}");

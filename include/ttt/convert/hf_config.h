@@ -74,7 +74,7 @@ class HfConfig {
   int layers() const;                // num_hidden_layers; else as many as layer_types has
   int heads() const;                 // num_attention_heads
   int kv_heads() const;              // num_key_value_heads; 1 when multi_query; heads() when absent
-  int head_dim() const;              // head_dim, kv_channels; else hidden_size / num_attention_heads
+  int head_dim() const;  // head_dim, kv_channels; else hidden_size / num_attention_heads, rounded down
   float norm_eps(
       float fallback = 1e-5f) const;  // rms_norm_eps, layer_norm_eps, layer_norm_epsilon, norm_eps, ...
   Activation act() const;  // hidden_act and its other spellings; SiLU when absent; Error names the known ones

@@ -24,6 +24,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ttt/ops/op_call.h"
@@ -72,8 +73,14 @@ class WeightMap {
 
   // --- rules ---
   WeightMap& rename(std::string_view from, std::string_view to);
+  // Several that stand under a name on either side: from + a to to + b.
+  WeightMap& rename(std::string_view from, std::string_view to,
+                    std::initializer_list<std::pair<std::string_view, std::string_view>> parts);
   // One tensor that several weights were fused into.
   WeightMap& split(std::string_view from, std::vector<std::string> to, SplitLayout layout = {});
+  // q, k and v in one tensor, in as many groups (heads, kv heads), to {layer}.attn; gate and up, to `to`.
+  WeightMap& split_qkv(std::string_view from, std::int64_t groups = 1);
+  WeightMap& split_gate_up(std::string_view from, std::string_view to = "{layer}.ffn");
   // One tensor per number into one weight, in the order of the numbers: a number of `from` that `to` lacks is
   // what is stacked. rename() and split() do the same where `to` lacks a number; this spelling says so.
   WeightMap& stack(std::string_view from, std::string_view to);
@@ -119,9 +126,21 @@ class WeightMap {
 // layers.{i}.self_attn.q_proj, ..., norm, lm_head; query/key norms, dense MLPs. Rotary tables are ignored, an
 // lm_head beside tied embeddings is surplus.
 WeightMap hf_decoder_names();
+// Norms behind attention and MLP as most call them, where post_attention_layernorm is no norm before the MLP:
+// post_attention_layernorm, pre_feedforward_layernorm, post_feedforward_layernorm. For append().
+WeightMap hf_post_norm_names();
 // What mixtures of experts mostly add: mlp.gate as router, mlp.experts.{e}.gate_proj stacked,
 // shared_expert(s), to the slots under `to`. For append().
 WeightMap hf_moe_names(std::string_view to = "{layer}.ffn");
+// Decoders from before rotary embeddings, as they were first written: transformer.{wte, wpe, ln_f},
+// h.{i}.{ln_1, ln_2}, h.{i}.mlp.{c_fc, c_proj}; tables of masks are ignored. Attention is not among them.
+WeightMap hf_wte_names();
+// Decoders that come from fairseq: [model.][decoder.]embed_positions, layers.{i}.self_attn.{q, k, v,
+// out}_proj, self_attn_layer_norm, final_layer_norm, fc1, fc2, layer_norm. Norms go to {layer}.attn`norms`.
+WeightMap hf_fairseq_names(std::string_view norms = "_norm");
+// Decoders that come from Megatron: q, k and v in one query_key_value under `attention`, in so many groups,
+// dense, mlp.dense_h_to_4h, mlp.dense_4h_to_h.
+WeightMap hf_megatron_names(std::int64_t groups, std::string_view attention = "{layer}.self_attention");
 // The tensors of multi-head latent attention with `heads` heads under `from` (q_a_proj, q_b_proj,
 // kv_a_proj_with_mqa, kv_b_proj, their norms, an indexer), to the slots under `to`. For append().
 WeightMap hf_latent_attention_names(int heads, std::string_view from = "{layer}.self_attn",
@@ -129,6 +148,11 @@ WeightMap hf_latent_attention_names(int heads, std::string_view from = "{layer}.
 // The tensors of a state-space mixer with a step per head (SsdSpec) under any of `from` ("{layer}.mixer"), to
 // the slots under `to`: a fused in_proj, conv1d, dt_bias, A_log, D, norm, out_proj. For append().
 WeightMap hf_ssd_names(std::initializer_list<std::string_view> from, std::string_view to = "{layer}.attn");
+// Those of a state-space mixer with a step per channel (SelectiveSsmSpec) under `from`, to {layer}.attn.
+WeightMap hf_selective_ssm_names(std::string_view from);
+// Those of a gated delta net under `from` with a projection and a convolution for each of q, k and v, to
+// {layer}.attn.
+WeightMap hf_delta_net_names(std::string_view from = "{layer}.linear_attn");
 // The names of GGUF decoders: token_embd, blk.{i}.attn_q, ..., output_norm, output; fused attn_qkv is not
 // among them (it needs its layout), stacked experts are. A missing output means tied embeddings. rope_freqs
 // is ignored: it repeats the config's scaling.

@@ -98,6 +98,9 @@ struct PositionSpec {
 
 struct ModelSpec {
   int vocab = 0, dim = 0, max_positions = 0;
+  // Width of the embedding and of what the head reads, where matrices embed_in and embed_out lead from it to
+  // the layers and back (Baevski and Auli 2019); 0: dim.
+  int embed_dim = 0;
   NormSpec norm{};                          // of every layer and at the end
   std::optional<NormSpec> embed_norm{};     // right after the embedding
   std::optional<PositionSpec> positions{};  // added to the embedding
@@ -107,6 +110,7 @@ struct ModelSpec {
   float embed_scale = 1, logit_scale = 1;  // both multiply
   std::optional<float> logit_softcap{};
   std::vector<LayerSpec> layers{};
+  int embed_width() const { return embed_dim > 0 ? embed_dim : dim; }
   bool operator==(const ModelSpec&) const = default;
 };
 
