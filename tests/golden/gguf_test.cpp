@@ -67,7 +67,7 @@ TEST(GgufFiles, CoverTheFamilies) {
   for (const fs::path& path : files()) written.insert(ttt::Checkpoint::open(path).architecture());
   for (const char* architecture :
        {"llama", "qwen2", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi3", "granite", "gpt2",
-        "gptneox", "falcon", "olmo2", "glm4", "gpt-oss", "mamba", "lfm2", "deepseek2"})
+        "gptneox", "falcon", "olmo2", "glm4", "gpt-oss", "mamba", "lfm2", "qwen2moe", "deepseek2"})
     EXPECT_TRUE(written.contains(architecture)) << architecture;
 }
 
