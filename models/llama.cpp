@@ -14,7 +14,7 @@ static ModelSpec describe(const HfConfig& c) {
 // GGUF files have the rows of q and k reordered for interleaved rotation.
 static const Family llama{"llama",
                           {.architectures = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM",
-                                             "CwmForCausalLM", "Emu3ForCausalLM"},
+                                             "CwmForCausalLM", "SmolLM3ForCausalLM", "Emu3ForCausalLM"},
                            .describe = describe,
                            .gguf = {{.architecture = "llama",
                                      .constants = R"({"model_type": "llama"})",
