@@ -15,7 +15,7 @@ static ModelSpec describe(const HfConfig& c) {
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names().append(hf_post_norm_names()); }
 
 static const Family olmo2{"olmo2",
-                          {.architectures = {"Olmo2ForCausalLM"},
+                          {.architectures = {"Olmo2ForCausalLM", "Olmo3ForCausalLM"},
                            .describe = describe,
                            .weights = weights,
                            .gguf = {{.architecture = "olmo2", .constants = R"({"model_type": "olmo2"})"}}}};
