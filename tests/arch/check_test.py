@@ -64,7 +64,9 @@ class Rules(unittest.TestCase):
 
     def test_sizes(self):
         self.assert_found("sizes", "models/long.cpp", "\n" * 101, "101 lines")
-        self.assert_found("sizes", "models/odd/long.cpp", "\n" * 301, "301 lines")
+        self.assertEqual(self.violations("sizes", {"models/odd/mixer.h": "\n" * 300}), ["models/odd: 302 lines, at most 300"])
+        self.assertEqual(self.violations("sizes", {f"models/{name}.cpp": "\n" * 41 for name in "abc"}),
+                         ["models: the median of 5 files has 41 lines, at most 40"])
         self.assert_found("sizes", "src/ops/long.cpp", "\n" * 801, "801 lines")
 
     def test_links(self):
