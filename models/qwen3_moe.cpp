@@ -1,4 +1,5 @@
-// Qwen 3 MoE: Qwen 3 with experts in most layers; softmax over all, then the best.
+// Qwen 3 MoE: Qwen 3 with experts in most layers; softmax over all, then the best. Mellum has windows, and a
+// rotation of its own for either kind of layer.
 #include "ttt/convert/decoder_spec.h"
 #include "ttt/convert/model_entry.h"
 
@@ -16,7 +17,7 @@ static WeightMap weights(const ModelSpec&) { return hf_decoder_names().append(hf
 
 static const Family qwen3_moe{
     "qwen3_moe",
-    {.architectures = {"Qwen3MoeForCausalLM"},
+    {.architectures = {"Qwen3MoeForCausalLM", "MellumForCausalLM"},
      .describe = describe,
      .weights = weights,
      .gguf = {{.architecture = "qwen3moe",
