@@ -158,7 +158,7 @@ detail::FoundFamily find_family(const Description& d, const std::vector<fs::path
 std::shared_ptr<Backend> open(const LoadOptions& options) {
   return open_device(options.backend, {.threads = options.threads,
                                        .deterministic = options.deterministic,
-                                       .isa = {},
+                                       .isa = options.isa,
                                        .mesh = options.mesh,
                                        .sku = options.sku});
 }

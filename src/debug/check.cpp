@@ -38,6 +38,7 @@ bool searchable(const Tensor* t) {
 namespace detail {
 
 std::atomic<bool> checking{false};
+thread_local std::string_view place;
 
 void check(std::string_view op, std::span<const Tensor* const> operands, std::span<const Tensor> results) {
   const std::lock_guard lock(mutex);
@@ -46,6 +47,7 @@ void check(std::string_view op, std::span<const Tensor* const> operands, std::sp
     NonFinite found = search(result);
     if (!matters(found)) continue;
     found.op = op;
+    found.module = place;
     for (const Tensor* operand : operands) {
       if (searchable(operand) && matters(search(*operand))) found.operands_finite = false;
     }
@@ -60,7 +62,8 @@ std::string to_string(const NonFinite& found) {
   std::string text = "[" + found.op + "] ";
   if (found.nan > 0) text += std::to_string(found.nan) + " NaN ";
   if (found.infinite > 0) text += std::to_string(found.infinite) + " infinite values ";
-  return text + "in the result " + ttt::to_string(found.spec.shape) + ", the first at " +
+  return text + "in the result " + ttt::to_string(found.spec.shape) +
+         (found.module.empty() ? "" : " of " + found.module) + ", the first at " +
          std::to_string(found.first) +
          (found.operands_finite ? "; its operands are finite" : "; an operand had them already");
 }

@@ -392,6 +392,7 @@ class DecoderLM final : public CausalLM, public BoundWeights {
   }
 
   StepOutput step(const Batch& batch, State& state) const override {
+    const perf::Zone whole("step", perf::ZoneKind::step);
     BuiltStep built = build_step(batch, state, *device_, limits_);
     Step& step = built.step;
     const ModuleName top{};
@@ -399,14 +400,14 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     tap(x, top, "embed");
     step.embedding = ops::all_gather(x, -1, stream_axis);
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      perf::Zone zone("layer", static_cast<int>(i));
+      const perf::Zone zone("layer", perf::ZoneKind::layer, static_cast<int>(i));
       x = blocks_[i]->forward(x, step);
       tap(x, names_[i]);
     }
     StepOutput output{
         .rows = static_cast<std::int64_t>(batch.logit_rows.size()), .vocab = spec_.vocab, .logits = {}};
     // The norm of all rows is wanted only by whoever listens.
-    if (debug::tapping() && norm_) (*norm_)(x);
+    if (debug::tapping() && norm_ && batch.logit_rows.size() < batch.tokens.size()) (*norm_)(x);
     if (output.rows == 0) return output;
     x = wanted_rows(x, batch, built);
     if (norm_) x = (*norm_)(x);

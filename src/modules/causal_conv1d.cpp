@@ -31,6 +31,7 @@ CausalConv1d CausalConv1d::from_config(const CausalConv1dConfig& config, const T
 }
 
 Tensor CausalConv1d::forward(const Tensor& x, const Step& step) const {
+  const ModuleScope scope(plan_.name);
   Tensor y = ops::causal_conv1d(x, plan_.weight.get(), plan_.bias ? &plan_.bias.get() : nullptr,
                                 step.state->slots_of(plan_.name.layer, plan_.state, step.iteration),
                                 step.segments, plan_.act);

@@ -40,6 +40,7 @@ Embedding Embedding::from_config(const EmbeddingConfig& config, const Target& ta
 }
 
 Tensor Embedding::operator()(const Tensor& ids) const {
+  const ModuleScope scope(plan_.name);
   Tensor x;
   if (first_entry_) {
     // Ids of other devices' entries are outside of the table and give zeros.

@@ -63,6 +63,7 @@ Indexer Indexer::from_config(const IndexerConfig& config, const Target& target, 
 }
 
 Tensor Indexer::forward(const Tensor& x, const Tensor& q_latent, const Step& step) const {
+  const ModuleScope scope(plan_.name);
   const IndexerSpec& s = plan_.spec;
   const Tensor& cache = step.state->cache(plan_.name.layer, step.iteration).indexer;
   // Normalised and rotated in float32: what the cache keeps is rounded once.

@@ -152,6 +152,7 @@ const hw::MatmulPlan& Linear::plan_for(std::int64_t rows) const {
 }
 
 Tensor Linear::forward(const Tensor& x, Mode) const {
+  const ModuleScope scope(plan_.name);
   const hw::MatmulPlan& p = plan_for(x.shape().rows());
   const Tensor placed = p.in ? ops::to_memory_config(x, *p.in) : x;
   const Tensor* bias = plan_.bias ? &plan_.bias.get() : nullptr;

@@ -65,6 +65,7 @@ static Tensor keep_best_groups(const Tensor& scores, const RouterPlan& plan) {
 }
 
 Router::Choice Router::forward(const Tensor& x, Mode mode) const {
+  const ModuleScope scope(plan_.name);
   const RouterSpec& s = plan_.spec;
   const auto score = [&](Tensor logits) {
     return s.score == RouterScore::softmax ? ops::softmax(std::move(logits))

@@ -58,6 +58,7 @@ RmsNorm RmsNorm::from_config(const RmsNormConfig& config, const Target& target, 
 }
 
 Tensor RmsNorm::forward(const Tensor& x) const {
+  const ModuleScope scope(plan_.name);
   if (plan_.division.mesh_axis >= 0)
     return scaled(ops::typecast(x, DataType::f32), plan_.division, plan_.eps, get(plan_.weight), nullptr,
                   x.dtype());
@@ -90,6 +91,7 @@ LayerNorm LayerNorm::from_config(const LayerNormConfig& config, const Target& ta
 }
 
 Tensor LayerNorm::forward(const Tensor& x) const {
+  const ModuleScope scope(plan_.name);
   if (plan_.division.mesh_axis >= 0) {
     Tensor centred = ops::typecast(x, DataType::f32);
     centred = ops::subtract(centred, distributed_mean(centred, plan_.division));

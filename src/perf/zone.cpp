@@ -1,24 +1,14 @@
 #include "ttt/perf/zone.h"
 
-#include <mutex>
-#include <utility>
+#include "perf/listener.h"
 
 namespace ttt::inline v2::perf {
 
 namespace {
 
-std::mutex mutex;
-
-ZoneListener& listener() {
-  static ZoneListener current;
-  return current;
-}
-
-ZoneListener exchange(ZoneListener next) {
-  const std::lock_guard lock(mutex);
-  std::swap(listener(), next);
-  detail::zone_listening = static_cast<bool>(listener());
-  return next;
+ListenerSlot<ZoneRecord>& slot() {
+  static ListenerSlot<ZoneRecord> instance;
+  return instance;
 }
 
 }  // namespace
@@ -27,14 +17,12 @@ namespace detail {
 
 std::atomic<bool> zone_listening{false};
 
-void deliver(const ZoneRecord& record) {
-  const std::lock_guard lock(mutex);
-  if (listener()) listener()(record);
-}
+void deliver(const ZoneRecord& record) { slot().deliver(record); }
 
 }  // namespace detail
 
-ZoneScope::ZoneScope(ZoneListener next) : previous_(exchange(std::move(next))) {}
-ZoneScope::~ZoneScope() { exchange(std::move(previous_)); }
+ZoneScope::ZoneScope(ZoneListener next)
+    : previous_(slot().exchange(std::move(next), detail::zone_listening)) {}
+ZoneScope::~ZoneScope() { slot().exchange(std::move(previous_), detail::zone_listening); }
 
 }  // namespace ttt::inline v2::perf

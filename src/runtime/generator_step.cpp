@@ -6,6 +6,7 @@
 
 #include "runtime/generator_impl.h"
 #include "ttt/base/error.h"
+#include "ttt/perf/counter.h"
 
 namespace ttt::inline v2 {
 
@@ -330,6 +331,14 @@ void Generator::Impl::update_gauges() {
   stats_.kv_blocks_used = blocks_.blocks() - blocks_.available();
   stats_.kv_blocks_cached = blocks_.cached();
   stats_.kv_bytes = options_.kv_bytes;
+  if (!perf::counting()) return;
+  perf::count("requests running", static_cast<double>(stats_.running));
+  perf::count("requests waiting", static_cast<double>(waiting_.size()));
+  perf::count("KV blocks used", static_cast<double>(stats_.kv_blocks_used));
+  perf::count("KV blocks cached", static_cast<double>(stats_.kv_blocks_cached));
+  perf::count("prompt tokens from the cache", static_cast<double>(stats_.cached_tokens));
+  perf::count("sequences in a step", static_cast<double>(stats_.last_step_sequences));
+  perf::count("tokens in a step", static_cast<double>(stats_.last_step_tokens));
 }
 
 }  // namespace ttt::inline v2

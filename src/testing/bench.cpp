@@ -9,9 +9,11 @@
 #include <fstream>
 #include <memory>
 #include <stop_token>
+#include <string>
 
-#include "testing/driver.h"
+#include "testing/machine.h"
 #include "testing/measure.h"
+#include "testing/workload.h"
 #include "ttt/base/error.h"
 
 namespace ttt::inline v2::testing {
@@ -22,12 +24,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-int usable_threads() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
 }
 
 // Sums with enough independent chains to wait for memory and nothing else.
@@ -57,6 +53,12 @@ std::uint64_t read_all(const std::uint64_t* data, std::size_t count) {
 
 }  // namespace
 
+int usable_threads() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
 double read_bandwidth(int threads, std::size_t bytes) {
   constexpr int passes = 4;
   const auto n = static_cast<std::size_t>(threads > 0 ? threads : usable_threads());
@@ -78,8 +80,8 @@ double read_bandwidth(int threads, std::size_t bytes) {
     });
   }
   for (double& pass : seconds) {
-    gate.arrive_and_wait();
     begin = Clock::now();
+    gate.arrive_and_wait();
     gate.arrive_and_wait();
     pass = seconds_since(begin);
   }
@@ -118,60 +120,19 @@ std::size_t PeakMemory::bytes() {
 }
 
 BenchResult benchmark(const CausalLM& model, const BenchOptions& options) {
-  require_numbers(model, "a benchmark");
-  for (const auto& [value, name] : {std::pair{options.prompt_tokens, "prompt tokens"},
-                                    {options.new_tokens, "new tokens"},
-                                    {options.batch, "batch"},
-                                    {options.repeats, "repeats"},
-                                    {options.step_tokens, "step tokens"}}) {
-    if (value < 1)
-      throw Error(std::string(name) + " of " + std::to_string(value), "the benchmark", "choose at least 1");
-  }
-  const auto prompt_length = static_cast<std::size_t>(options.prompt_tokens),
-             users = static_cast<std::size_t>(options.batch);
-  const std::size_t length = prompt_length + static_cast<std::size_t>(options.new_tokens);
-  if (const std::size_t limit = max_context(model); limit > 0 && length > limit)
-    throw Error(std::to_string(length) + " tokens per user",
-                "the model has a context of " + std::to_string(limit), "choose fewer");
-
+  if (options.repeats < 1)
+    throw Error("repeats of " + std::to_string(options.repeats), "the benchmark", "choose at least 1");
+  Workload work(model, options.batch, options.prompt_tokens, options.new_tokens, options.step_tokens);
+  const auto users = static_cast<std::size_t>(options.batch);
   BenchResult result;
   result.read_bandwidth = read_bandwidth(options.threads);
   model.load_weights();
   result.weight_bytes = model.weight_bytes();
-  Driver driver(model, users, length);
-  result.kv_bytes = driver.kv_bytes();
-
-  std::vector<std::vector<std::int32_t>> prompts(users);
-  for (std::size_t u = 0; u < users; ++u) {
-    for (std::size_t i = 0; i < prompt_length; ++i)
-      prompts[u].push_back(static_cast<std::int32_t>((i * 7919 + u * 104729 + 17) %
-                                                     static_cast<std::size_t>(model.spec().vocab)));
-  }
-  std::vector<std::int32_t> next(users);
-  std::vector<std::span<const std::int32_t>> tokens(users);
-
-  const auto prefill = [&](std::size_t user) {
-    std::ranges::fill(tokens, std::span<const std::int32_t>{});
-    const auto step = static_cast<std::size_t>(options.step_tokens);
-    for (std::size_t at = 0; at < prompt_length; at += step) {
-      const std::size_t count = std::min(step, prompt_length - at);
-      tokens[user] = std::span(prompts[user]).subspan(at, count);
-      const bool last = at + count == prompt_length;
-      const StepOutput output = driver.feed(tokens, last ? Want::last_rows : Want::nothing);
-      if (last) next[user] = std::max(argmax(output.logits), 0);
-    }
-  };
-  const auto decode = [&] {
-    for (std::size_t u = 0; u < users; ++u) tokens[u] = std::span(&next[u], 1);
-    const StepOutput output = driver.feed(tokens, Want::last_rows);
-    const auto vocab = static_cast<std::size_t>(output.vocab);
-    for (std::size_t u = 0; u < users; ++u)
-      next[u] = std::max(argmax(std::span(output.logits).subspan(u * vocab, vocab)), 0);
-  };
+  result.kv_bytes = work.kv_bytes();
 
   // Once for the caches and buffers, and to count what a step moves.
-  for (std::size_t u = 0; u < users; ++u) prefill(u);
-  if (options.new_tokens > 1) result.bytes_per_step = work_of(decode).bytes;
+  work.prefill_all();
+  if (options.new_tokens > 1) result.bytes_per_step = work_of([&] { work.decode(); }).bytes;
   std::vector<double> first_token, prefill_time, step_time;
   std::size_t done = 0;
   const std::size_t total =
@@ -181,11 +142,11 @@ BenchResult benchmark(const CausalLM& model, const BenchOptions& options) {
     if (options.progress) options.progress(done, total);
   };
   for (int repeat = 0; repeat < options.repeats; ++repeat) {
-    driver.reset();
+    work.reset();
     const Clock::time_point begin = Clock::now();
     for (std::size_t u = 0; u < users; ++u) {
       const Clock::time_point user_begin = Clock::now();
-      prefill(u);
+      work.prefill(u);
       first_token.push_back(seconds_since(user_begin));
       progress();
     }
@@ -193,13 +154,14 @@ BenchResult benchmark(const CausalLM& model, const BenchOptions& options) {
     const int steps = options.new_tokens - 1;
     const Clock::time_point decode_begin = Clock::now();
     for (int i = 0; i < steps; ++i) {
-      decode();
+      work.decode();
       progress();
     }
     if (steps > 0) step_time.push_back(seconds_since(decode_begin) / steps);
   }
   result.time_to_first_token = median(first_token);
-  result.prefill_tokens_per_second = static_cast<double>(users * prompt_length) / median(prefill_time);
+  result.prefill_tokens_per_second =
+      static_cast<double>(users) * options.prompt_tokens / median(prefill_time);
   if (!step_time.empty()) {
     result.time_per_step = median(step_time);
     result.tokens_per_second_per_user = 1 / result.time_per_step;

@@ -6,14 +6,15 @@
 #include <nlohmann/json.hpp>
 
 #include "testing/diagnose.h"
-#include "testing/divergence.h"
 #include "testing/driver.h"
 #include "testing/golden_run.h"
 #include "testing/hypotheses.h"
+#include "testing/numbers.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/binding.h"
 #include "ttt/convert/checkpoint.h"
 #include "ttt/runtime/chat.h"
+#include "ttt/testing/debug.h"
 #include "ttt/testing/fixture.h"
 
 namespace ttt::inline v2::testing {
@@ -202,14 +203,15 @@ class FullCheck {
   void compare(const LoadedModel& loaded, const Reference& reference, const Description& d,
                const Checkpoint& checkpoint, const LoadOptions& load_options) {
     progress("first layer");
-    const std::vector<TapResult> taps =
-        compare_taps(*loaded.model, reference, {.tolerance = options_.tolerance});
-    const auto bad = first_bad(taps);
+    const Comparison found = testing::compare(*loaded.model, reference,
+                                              {.bound = {.tolerance = options_.tolerance}, .logits = false});
+    const std::vector<TapDifference>& taps = found.taps;
+    const TapDifference* const bad = found.first();
     if (taps.empty()) {
       for (const char* name : {"first layer", "all layers"})
         checker_.skip(name, "the reference has no intermediates: write it with --taps");
     } else {
-      const auto in_first = [](const TapResult& t) {
+      const auto in_first = [](const TapDifference& t) {
         return t.tap == "embed" || t.tap.starts_with("layers.0");
       };
       const auto first = static_cast<std::size_t>(std::ranges::count_if(taps, in_first));
@@ -232,7 +234,7 @@ class FullCheck {
     find_cause(reference, d, checkpoint, load_options);
   }
 
-  void numbers(const LoadedModel& loaded, const Reference& reference, const std::optional<TapResult>& bad,
+  void numbers(const LoadedModel& loaded, const Reference& reference, const TapDifference* bad,
                const LoadOptions& load_options, const Description& d) {
     if (reference.logits().empty() ||
         (!reference.continuation().empty() && reference.decode_logits().empty())) {

@@ -5,10 +5,10 @@
 #include <limits>
 #include <optional>
 
-#include "testing/divergence.h"
 #include "testing/driver.h"
 #include "testing/hypotheses.h"
 #include "ttt/base/error.h"
+#include "ttt/testing/debug.h"
 
 namespace ttt::inline v2::testing {
 
@@ -24,7 +24,6 @@ struct Agreement {
   bool all = false;  // logits agree
 };
 
-int layer_of(const std::string& tap) { return tap.starts_with("layers.") ? std::stoi(tap.substr(7)) : -1; }
 std::string area_of(const std::string& tap) {
   for (const char* area : {"norm", "attn", "ffn"}) {
     if (tap.find(area) != std::string::npos && tap != "norm") return area;
@@ -98,18 +97,19 @@ class Search {
     options.layers = layers;
     try {
       const LoadedModel loaded = load(path_, d, options);
-      const std::vector<TapResult> taps = compare_taps(*loaded.model, reference_, {.tolerance = tolerance_});
+      const std::vector<TapDifference> taps =
+          compare(*loaded.model, reference_, {.bound = {.tolerance = tolerance_}, .logits = false}).taps;
       if (order_.empty()) {
-        for (const TapResult& tap : taps) order_.push_back(tap.tap);
+        for (const TapDifference& tap : taps) order_.push_back(tap.tap);
       }
       // The final norm of a network that was cut short is another one.
       Agreement a{.rank = std::numeric_limits<std::size_t>::max()};
-      for (const TapResult& tap : taps) {
-        if (tap.good || (layers > 0 && layer_of(tap.tap) < 0 && tap.tap != "embed")) continue;
+      for (const TapDifference& tap : taps) {
+        if (tap.good || (layers > 0 && debug::layer_of(tap.tap) < 0 && tap.tap != "embed")) continue;
         const auto rank = static_cast<std::size_t>(std::ranges::find(order_, tap.tap) - order_.begin());
         if (rank >= a.rank) continue;
         a.rank = rank;
-        a.layer = layer_of(tap.tap);
+        a.layer = debug::layer_of(tap.tap);
         a.area = area_of(tap.tap);
       }
       if (layers > 0) return a;

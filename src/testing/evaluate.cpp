@@ -50,20 +50,13 @@ std::size_t rows_at_a_time(std::int64_t vocab) {
 
 }  // namespace
 
-PerplexityResult evaluate_perplexity(const CausalLM& model, const Tokenizer& tokenizer, std::string_view text,
+PerplexityResult evaluate_perplexity(const CausalLM& model, std::span<const std::int32_t> ids,
                                      const PerplexityOptions& options) {
   require_numbers(model, "perplexity");
   const auto begin_time = std::chrono::steady_clock::now();
   PerplexityResult result;
-  std::vector<std::int32_t> ids =
-      tokenizer.encode(text, {.add_special_tokens = false, .parse_special = false});
-  result.bos = options.bos == Bos::yes || (options.bos == Bos::automatic && tokenizer.adds_bos());
-  if (result.bos) {
-    if (!tokenizer.bos_id())
-      throw Error("the tokenizer has no beginning-of-sequence token", "bos", "evaluate without it");
-    ids.insert(ids.begin(), *tokenizer.bos_id());
-  }
-  if (options.tokens > 0 && options.tokens < ids.size()) ids.resize(options.tokens);
+  result.bos = options.bos == Bos::yes;
+  if (options.tokens > 0 && options.tokens < ids.size()) ids = ids.first(options.tokens);
   if (ids.size() < 2) throw Error("fewer than two tokens", "the text", "give a longer one");
   check_ids(ids, model.spec().vocab, "the text");
 
@@ -128,23 +121,46 @@ PerplexityResult evaluate_perplexity(const CausalLM& model, const Tokenizer& tok
     ++result.windows;
     if (options.progress) options.progress(scored_to, ids.size());
   }
-  const std::string evaluated = tokenizer.decode(ids);
+  result.perplexity = std::exp(total / static_cast<double>(result.scored));
+  result.seconds = seconds_since(begin_time);
+  return result;
+}
+
+PerplexityResult evaluate_perplexity(const CausalLM& model, const Tokenizer& tokenizer, std::string_view text,
+                                     const PerplexityOptions& options) {
+  std::vector<std::int32_t> ids =
+      tokenizer.encode(text, {.add_special_tokens = false, .parse_special = false});
+  const bool bos = options.bos == Bos::yes || (options.bos == Bos::automatic && tokenizer.adds_bos());
+  if (bos) {
+    if (!tokenizer.bos_id())
+      throw Error("the tokenizer has no beginning-of-sequence token", "bos", "evaluate without it");
+    ids.insert(ids.begin(), *tokenizer.bos_id());
+  }
+  PerplexityOptions decided = options;
+  decided.bos = bos ? Bos::yes : Bos::no;
+  PerplexityResult result = evaluate_perplexity(model, ids, decided);
+  const std::string evaluated = tokenizer.decode(std::span(ids).first(result.tokens));
+  const double total = std::log(result.perplexity) * static_cast<double>(result.scored);
   result.words = count_words(evaluated);
   result.bytes = evaluated.size();
-  result.perplexity = std::exp(total / static_cast<double>(result.scored));
   result.word_perplexity = result.words > 0 ? std::exp(total / static_cast<double>(result.words)) : 0;
   result.bits_per_byte = result.bytes > 0 ? total / std::log(2.0) / static_cast<double>(result.bytes) : 0;
-  result.seconds = seconds_since(begin_time);
   return result;
 }
 
 TokenAccuracyResult evaluate_tokens(const CausalLM& model, const Reference& reference,
                                     const TokenAccuracyOptions& options) {
+  const std::string where = printable(reference.path().string(), 200);
+  if (reference.top5_ids().empty()) throw Error("no top5_ids", where, "write the file with tools/reference");
+  return evaluate_tokens(model, reference.input_ids(), reference.top5_ids(), options, where);
+}
+
+TokenAccuracyResult evaluate_tokens(const CausalLM& model, std::span<const std::int32_t> ids,
+                                    std::span<const std::int32_t> best, const TokenAccuracyOptions& options,
+                                    const std::string& where) {
   require_numbers(model, "token agreement");
   const auto begin_time = std::chrono::steady_clock::now();
-  const std::vector<std::int32_t>&ids = reference.input_ids(), &best = reference.top5_ids();
-  const std::string where = printable(reference.path().string(), 200);
-  if (best.empty()) throw Error("no top5_ids", where, "write the file with tools/reference");
+  if (best.size() != 5 * ids.size()) throw Error("not five ids per position", where, "give as many");
   if (options.prefill == 0 || ids.size() < options.prefill + 1)
     throw Error(std::to_string(ids.size()) + " tokens for a prefill of " + std::to_string(options.prefill),
                 where, "choose a shorter --prefill");
@@ -155,16 +171,16 @@ TokenAccuracyResult evaluate_tokens(const CausalLM& model, const Reference& refe
   const auto count = [&](const StepOutput& output, std::size_t position) {
     const std::int32_t predicted =
         argmax(std::span(output.logits).last(static_cast<std::size_t>(output.vocab)));
-    const std::span<const std::int32_t> top = std::span(best).subspan(5 * position, 5);
+    const std::span<const std::int32_t> top = best.subspan(5 * position, 5);
     first += predicted == top.front();
     among += std::ranges::find(top, predicted) != top.end();
     ++result.positions;
     if (options.progress) options.progress(result.positions, result.steps + 1);
   };
   Driver driver(model, 1, ids.size());
-  count(driver.feed(std::span(ids).first(options.prefill), Want::last_rows), options.prefill - 1);
+  count(driver.feed(ids.first(options.prefill), Want::last_rows), options.prefill - 1);
   for (std::size_t position = options.prefill; position + 1 < ids.size(); ++position)
-    count(driver.feed(std::span(ids).subspan(position, 1), Want::last_rows), position);
+    count(driver.feed(ids.subspan(position, 1), Want::last_rows), position);
   result.top1 = static_cast<double>(first) / static_cast<double>(result.positions);
   result.top5 = static_cast<double>(among) / static_cast<double>(result.positions);
   result.seconds = seconds_since(begin_time);

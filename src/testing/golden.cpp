@@ -4,10 +4,11 @@
 #include <chrono>
 #include <fstream>
 
-#include "testing/divergence.h"
 #include "testing/driver.h"
 #include "testing/golden_run.h"
+#include "testing/numbers.h"
 #include "ttt/base/error.h"
+#include "ttt/testing/debug.h"
 #include "ttt/testing/evaluate.h"
 #include "ttt/testing/fixture.h"
 
@@ -111,11 +112,12 @@ class GoldenEvaluation {
 
   // The first intermediate that is not the reference's.
   std::string first_divergence() {
-    const std::vector<TapResult> taps = compare_taps(
-        model_, reference_, {.tolerance = options_.tolerance, .required_pcc = run_.required_pcc});
-    if (const auto bad = first_bad(taps)) return to_string(*bad);
-    return taps.empty() ? "unknown: the reference has no intermediates"
-                        : "lm_head: the " + std::to_string(taps.size()) + " intermediates agree";
+    const Comparison found = testing::compare(
+        model_, reference_,
+        {.bound = {.tolerance = options_.tolerance, .required_pcc = run_.required_pcc}, .logits = false});
+    if (const TapDifference* bad = found.first()) return to_string(*bad);
+    return found.taps.empty() ? "unknown: the reference has no intermediates"
+                              : "lm_head: the " + std::to_string(found.taps.size()) + " intermediates agree";
   }
 
  private:

@@ -7,7 +7,7 @@
 #include <set>
 #include <type_traits>
 
-#include "testing/divergence.h"
+#include "testing/numbers.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/weight_map.h"
 

@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "ops/composed.h"
-#include "testing/divergence.h"
+#include "ttt/debug/capture.h"
 #include "testing/driver.h"
 #include "testing/measure.h"
 #include "ttt/base/error.h"
@@ -446,7 +446,7 @@ class Runner {
     std::optional<debug::TapScope> tap;
     if (!probe.tap.empty() && computes) {
       tap.emplace([&](const Tensor& x, std::string_view name, int layer) {
-        if (wanted && full_name(name, layer) == probe.tap) values = to_host(x);
+        if (wanted && debug::full_name(name, layer) == probe.tap) values = to_host(x);
       });
     }
     const std::vector<std::int32_t> ids = tokens(probe.spec.vocab);

@@ -29,3 +29,15 @@ foreach(table IN LISTS expectations)
 endforeach()
 configure_file(${PROJECT_SOURCE_DIR}/src/testing/registry_data.cpp.in ${PROJECT_BINARY_DIR}/generated/registry_data.cpp @ONLY)
 target_sources(ttt_testing PRIVATE ${PROJECT_BINARY_DIR}/generated/registry_data.cpp)
+
+# The page of reports and a text to evaluate, likewise.
+set(page ${PROJECT_SOURCE_DIR}/src/testing/report.html)
+set(text ${PROJECT_SOURCE_DIR}/docs/architecture.md)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${page} ${text})
+file(READ ${page} report_html)
+file(READ ${text} prose)
+configure_file(${PROJECT_SOURCE_DIR}/src/testing/built_in_text.cpp.in ${PROJECT_BINARY_DIR}/generated/built_in_text.cpp @ONLY)
+target_sources(ttt_testing PRIVATE ${PROJECT_BINARY_DIR}/generated/built_in_text.cpp)
+
+# GCC 12 takes the undefined registers of its own intrinsics for mistakes.
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/testing/peak.cpp PROPERTIES COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized")

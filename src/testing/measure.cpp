@@ -2,37 +2,18 @@
 
 #include <algorithm>
 #include <chrono>
-#include <tuple>
 
-#include "ttt/perf/zone.h"
+#include "ttt/perf/profile.h"
 
 namespace ttt::inline v2::testing {
 
 using Clock = std::chrono::steady_clock;
 
 Work work_of(const std::function<void()>& run) {
-  struct Span {
-    Clock::time_point begin, end;
-    Work work;
-  };
-  std::vector<Span> spans;
-  {
-    perf::ZoneScope scope([&](const perf::ZoneRecord& record) {
-      if (record.bytes > 0) spans.push_back({record.begin, record.end, {record.bytes, record.flops}});
-    });
-    run();
-  }
-  std::ranges::sort(spans, [](const Span& a, const Span& b) {
-    return std::tie(a.begin, b.end) < std::tie(b.begin, a.end);
-  });
+  const perf::Profile profile;
+  run();
   Work total;
-  Clock::time_point covered{};
-  for (const Span& span : spans) {
-    if (span.end <= covered) continue;
-    covered = span.end;
-    total.bytes += span.work.bytes;
-    total.flops += span.work.flops;
-  }
+  for (const perf::Share& share : profile.shares()) total.bytes += share.bytes, total.flops += share.flops;
   return total;
 }
 

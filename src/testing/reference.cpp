@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <limits>
 
 #include "ttt/base/error.h"
@@ -95,6 +94,19 @@ std::optional<double> Reference::bf16_pcc() const {
   return value;
 }
 
+std::vector<std::string> Reference::taps() const {
+  constexpr std::string_view others[] = {"input_ids", "continuation", "decode_logits", "top5_ids",
+                                         "top5_logits"};
+  std::vector<std::string> names;
+  for (const auto& [tap, tensor] : state_->hidden_states) names.push_back(tap);
+  for (const SafetensorsTensor& tensor : state_->file.tensors()) {
+    if (std::ranges::find(others, tensor.name) == std::end(others) &&
+        !tensor.name.starts_with("hidden_states.") && !state_->hidden_states.contains(tensor.name))
+      names.push_back(tensor.name);
+  }
+  return names;
+}
+
 std::optional<Reference::Intermediate> Reference::intermediate(std::string_view tap) const {
   const auto hidden = state_->hidden_states.find(tap);
   const std::string name = hidden == state_->hidden_states.end() ? std::string(tap) : hidden->second;
@@ -104,31 +116,6 @@ std::optional<Reference::Intermediate> Reference::intermediate(std::string_view 
   if (result.features <= 0) return {};
   result.rows = static_cast<std::int64_t>(result.values.size()) / result.features;
   return result;
-}
-
-double pcc(std::span<const float> a, std::span<const float> b) {
-  const auto n = static_cast<double>(a.size());
-  double mean_a = 0, mean_b = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) mean_a += a[i], mean_b += b[i];
-  mean_a /= n, mean_b /= n;
-  double ab = 0, aa = 0, bb = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double x = a[i] - mean_a, y = b[i] - mean_b;
-    ab += x * y, aa += x * x, bb += y * y;
-  }
-  if (aa == 0 && bb == 0) return mean_a == mean_b ? 1 : 0;
-  if (aa == 0 || bb == 0) return 0;
-  return ab / std::sqrt(aa * bb);
-}
-
-double max_abs_error(std::span<const float> a, std::span<const float> b) {
-  double largest = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double error = a[i] == b[i] ? 0 : std::abs(static_cast<double>(a[i]) - b[i]);
-    if (std::isnan(error)) return std::numeric_limits<double>::infinity();
-    largest = std::max(largest, error);
-  }
-  return largest;
 }
 
 }  // namespace ttt::inline v2::testing

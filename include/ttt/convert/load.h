@@ -30,6 +30,7 @@ struct LoadOptions {
   std::filesystem::path overrides;  // JSON rows that go on top; empty: none
   int threads = 0;
   bool deterministic = false;
+  std::string isa;  // cpu: force an instruction set; empty: as DeviceOptions says
   std::optional<std::filesystem::path>
       cache{};  // of converted weights; unset: WeightCache::default_folder(); empty: none
   std::vector<std::filesystem::path> model_libraries{};  // besides the installed ones and $TTT_MODELS

@@ -11,10 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "ttt/debug/check.h"
 #include "ttt/debug/tap.h"
 #include "ttt/hw/target.h"
 #include "ttt/modules/step.h"
 #include "ttt/ops/ops.h"
+#include "ttt/perf/zone.h"
 #include "ttt/tensor/lazy_weight.h"
 
 namespace ttt::inline v2 {
@@ -50,6 +52,18 @@ struct PlanRow {
   bool operator==(const PlanRow&) const = default;
 };
 using PlanRows = std::vector<PlanRow>;
+
+// A module's forward, for whoever measures time or hunts NaNs: a zone under its path. Costs two loads and two
+// branches when nobody does.
+class ModuleScope {
+ public:
+  explicit ModuleScope(const ModuleName& module)
+      : zone_(module.path, perf::ZoneKind::module, module.layer), place_(module.path) {}
+
+ private:
+  perf::Zone zone_;
+  debug::Place place_;
+};
 
 // Shows an intermediate of a module under "layers.3.attn.q_rope". Costs one load and one branch when nobody
 // listens.

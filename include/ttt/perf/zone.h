@@ -9,8 +9,12 @@
 
 namespace ttt::inline v2::perf {
 
+// What a zone stands for. They nest: a step runs layers, these run modules, these run operations.
+enum class ZoneKind : std::uint8_t { step, layer, module, op };
+
 struct ZoneRecord {
   std::string_view name;  // valid during the call only
+  ZoneKind kind = ZoneKind::op;
   int layer = -1;
   std::chrono::steady_clock::time_point begin, end;
   std::uint64_t bytes = 0;  // read and written by the operation, as its operands' sizes say
@@ -28,9 +32,10 @@ inline bool recording() { return detail::zone_listening.load(std::memory_order_r
 
 class Zone {
  public:
-  explicit Zone(std::string_view name, int layer = -1) {
+  explicit Zone(std::string_view name, ZoneKind kind = ZoneKind::op, int layer = -1) {
     if (recording()) [[unlikely]] {
-      record_ = {.name = name, .layer = layer, .begin = std::chrono::steady_clock::now(), .end = {}};
+      record_ = {
+          .name = name, .kind = kind, .layer = layer, .begin = std::chrono::steady_clock::now(), .end = {}};
       active_ = true;
     }
   }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -97,6 +98,10 @@ struct PerplexityResult {
 // than two tokens, a context that the model does not have, a stride above the context.
 PerplexityResult evaluate_perplexity(const CausalLM&, const Tokenizer&, std::string_view text,
                                      const PerplexityOptions& = {});
+// The same of tokens; Bos::yes says that the first one is the beginning of sequence. Nothing is known of
+// words and bytes.
+PerplexityResult evaluate_perplexity(const CausalLM&, std::span<const std::int32_t> ids,
+                                     const PerplexityOptions& = {});
 
 // ---------------------------------------------------------------- token agreement
 
@@ -115,5 +120,9 @@ struct TokenAccuracyResult {
 // of the others; every run of the model predicts one token. Error: the reference has no top5_ids or too few
 // tokens, or another vocabulary.
 TokenAccuracyResult evaluate_tokens(const CausalLM&, const Reference&, const TokenAccuracyOptions& = {});
+// The same of tokens and the five best ids after each of them; `where` they are from is for messages.
+TokenAccuracyResult evaluate_tokens(const CausalLM&, std::span<const std::int32_t> ids,
+                                    std::span<const std::int32_t> top5_ids, const TokenAccuracyOptions&,
+                                    const std::string& where = "the tokens");
 
 }  // namespace ttt::inline v2::testing

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "ttt/tensor/shape.h"
+#include "ttt/debug/statistics.h"
 
 namespace ttt::inline v2::testing {
 
@@ -42,16 +42,14 @@ class Reference {
     std::int64_t rows = 0, features = 0;
   };
   std::optional<Intermediate> intermediate(std::string_view tap) const;
+  std::vector<std::string> taps() const;  // that intermediate() knows, "logits" among them
 
  private:
   struct State;
   std::shared_ptr<const State> state_;
 };
 
-// Pearson's correlation of all elements, in double. 1 when both are constant and equal, 0 when only one is
-// constant. Precondition: equal sizes.
-double pcc(std::span<const float> a, std::span<const float> b);
-// The largest |a - b|; infinity when one of them has a NaN.
-double max_abs_error(std::span<const float> a, std::span<const float> b);
+using debug::max_abs_error;
+using debug::pcc;
 
 }  // namespace ttt::inline v2::testing
