@@ -32,12 +32,15 @@ struct Program {
 void add_run(Program&);
 void add_eval(Program&);
 void add_bench(Program&);
+void add_suite(Program&, CLI::App* eval);
 void add_inspect(Program&);
 void add_convert(Program&);
 void add_tokenize(Program&);
 void add_template(Program&);
 void add_check(Program&);
 void add_new(Program&);
+void add_debug(Program&);
+void add_perf(Program&);
 void add_models(Program&);
 void add_hw(Program&);
 void add_completion(Program&);
@@ -72,6 +75,10 @@ void add_json_flag(CLI::App*, bool& json);
 
 // A file's contents; "-" is standard input. Error when it can not be read.
 std::string read_text(const std::string& path);
+// Error when it can not be written.
+void write_text(const std::filesystem::path& path, const std::string& text);
+// The last part of a path to a model, for people.
+std::string model_name(const std::string& path);
 
 // ---------------------------------------------------------------- output
 

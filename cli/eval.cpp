@@ -262,13 +262,14 @@ void add_tokens(CLI::App* eval) {
 }  // namespace
 
 void add_eval(Program& program) {
-  CLI::App* app =
-      program.app.add_subcommand("eval", "Evaluate a model: golden outputs, perplexity, token agreement");
+  CLI::App* app = program.app.add_subcommand(
+      "eval", "Evaluate a model: golden outputs, perplexity, token agreement, all precisions");
   app->require_subcommand(1);
   app->footer("ttt eval COMMAND --help explains a command and gives examples.");
   add_golden(program, app);
   add_perplexity(app);
   add_tokens(app);
+  add_suite(program, app);
 }
 
 }  // namespace ttt_cli

@@ -67,10 +67,11 @@ int run(int count, char** arguments) {
   app.get_formatter()->label("Subcommands", "Commands");
   app.get_formatter()->label("REQUIRED", "(required)");
   app.footer("ttt COMMAND --help explains a command and gives examples.");
-  for (auto add : {ttt_cli::add_run, ttt_cli::add_serve, ttt_cli::add_eval, ttt_cli::add_bench,
-                   ttt_cli::add_inspect, ttt_cli::add_check, ttt_cli::add_new, ttt_cli::add_convert,
-                   ttt_cli::add_tokenize, ttt_cli::add_template, ttt_cli::add_models, ttt_cli::add_tests,
-                   ttt_cli::add_expect, ttt_cli::add_hw, ttt_cli::add_completion})
+  for (auto add :
+       {ttt_cli::add_run, ttt_cli::add_serve, ttt_cli::add_eval, ttt_cli::add_bench, ttt_cli::add_perf,
+        ttt_cli::add_inspect, ttt_cli::add_check, ttt_cli::add_debug, ttt_cli::add_new, ttt_cli::add_convert,
+        ttt_cli::add_tokenize, ttt_cli::add_template, ttt_cli::add_models, ttt_cli::add_tests,
+        ttt_cli::add_expect, ttt_cli::add_hw, ttt_cli::add_completion})
     add(program);
 
   try {

@@ -115,4 +115,19 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
+void write_text(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file)
+    throw ttt::Error("can not be written", ttt::printable(path.string(), 200),
+                     "check the folder and the disk");
+}
+
+std::string model_name(const std::string& path) {
+  std::filesystem::path plain = std::filesystem::path(path).lexically_normal();
+  if (!plain.has_filename()) plain = plain.parent_path();
+  return plain.filename().string();
+}
+
 }  // namespace ttt_cli

@@ -9,11 +9,11 @@
 #include <optional>
 
 #include "ops/composed.h"
-#include "ttt/debug/capture.h"
 #include "testing/driver.h"
 #include "testing/measure.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/custom_modules.h"
+#include "ttt/debug/capture.h"
 #include "ttt/debug/tap.h"
 #include "ttt/modules/moe.h"
 #include "ttt/modules/norm.h"
