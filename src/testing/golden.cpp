@@ -61,9 +61,11 @@ bool rotates_by_length(const ModelSpec& spec, std::size_t length) {
     const std::optional<RopeSpec> found = attention ? attention->rope : latent ? latent->rope : std::nullopt;
     if (!found) return false;
     const RopeSpec& rope = *found;
-    const int limit = rope.scaling.kind == RopeScalingKind::longrope  ? rope.scaling.original_max_positions
-                      : rope.scaling.kind == RopeScalingKind::dynamic ? rope.max_positions
-                                                                      : 0;
+    const RopeScaling& s = rope.scaling;
+    const bool two_sets = s.kind == RopeScalingKind::longrope && s.short_factor != s.long_factor;
+    const int limit = two_sets                             ? s.original_max_positions
+                      : s.kind == RopeScalingKind::dynamic ? rope.max_positions
+                                                           : 0;
     return limit > 0 && length > static_cast<std::size_t>(limit);
   });
 }
