@@ -153,7 +153,8 @@ void Change::find_parts(const std::vector<std::shared_ptr<const Network>>& netwo
     for (auto& [name, objects] : own) {
       if (!classes.contains(class_of(name))) continue;
       objects.insert(static_cast<int>(i));
-      owners[static_cast<int>(i)] = classes;
+      // Few matrices are instances by themselves: the others are tested in the modules that hold them.
+      if (name != "linear") owners[static_cast<int>(i)] = classes;
     }
   }
   for (auto& [name, objects] : own) {
