@@ -286,7 +286,8 @@ void bind_descriptions(nb::module_& m) {
       .def("strip", &WeightMap::strip, nb::arg("prefix"), same)
       .def("layers", &WeightMap::layers, nb::arg("prefix"), same)
       .def("transpose", &WeightMap::transpose, nb::arg("pattern"), same)
-      .def("rename", &WeightMap::rename, nb::arg("from_"), nb::arg("to"), same)
+      .def("rename", nb::overload_cast<std::string_view, std::string_view>(&WeightMap::rename),
+           nb::arg("from_"), nb::arg("to"), same)
       .def(
           "split",
           [](WeightMap& map, std::string_view from, std::vector<std::string> to, std::int64_t groups,
