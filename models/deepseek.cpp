@@ -65,6 +65,6 @@ static const Family deepseek{
                .weights = gguf}},
      .ignore = {"norm_topk_prob", "n_group", "topk_group", "topk_method", "qk_head_dim", "head_dim",
                 "num_key_value_heads", "layer_types", "aux_loss*", "ep_size", "moe_layer_freq",
-                "first_k_dense_replace"}}};
+                "first_k_dense_replace", "intermediate_size", "mlp_bias"}}};
 
 }  // namespace ttt::models

@@ -54,6 +54,6 @@ static const Family gpt_oss{
                           {"intermediate_size", "{arch}.expert_feed_forward_length"}},
                .constants = R"({"sliding_window_pattern": 2, "rope_truncate": false})",
                .weights = gguf}},
-     .ignore = {"initial_context_length", "experts_per_token"}}};
+     .ignore = {"initial_context_length", "experts_per_token", "hidden_act"}}};
 
 }  // namespace ttt::models

@@ -47,6 +47,8 @@ static WeightMap weights(const ModelSpec& m) {
 
 static const Family granite_hybrid("granite_hybrid", {"GraniteMoeHybridForCausalLM"}, describe, weights,
                                    {"mamba_chunk_size", "normalization_function", "intermediate_size",
-                                    "num_experts_per_tok"});
+                                    "num_experts_per_tok", "num_attention_heads", "num_key_value_heads",
+                                    "rope_parameters", "attention_bias", "attention_multiplier",
+                                    "mamba_expand"});
 
 }  // namespace ttt::models

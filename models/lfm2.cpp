@@ -64,6 +64,6 @@ static const Family lfm2{
                .weights = gguf}},
      .ignore = {"block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
                 "block_use_swiglu", "block_use_xavier_init", "conv_dim", "conv_dim_out",
-                "conv_use_xavier_init", "num_heads", "theta"}}};
+                "conv_use_xavier_init", "full_attn_idxs", "num_heads", "theta"}}};
 
 }  // namespace ttt::models

@@ -21,6 +21,7 @@ static const Family qwen3_moe{
      .describe = describe,
      .weights = weights,
      .gguf = {{.architecture = "qwen3moe",
-               .constants = R"({"model_type": "qwen3_moe", "norm_topk_prob": true})"}}}};
+               .constants = R"({"model_type": "qwen3_moe", "norm_topk_prob": true})"}},
+     .ignore = {"intermediate_size", "sliding_window", "rope_parameters.sliding_attention"}}};
 
 }  // namespace ttt::models

@@ -196,7 +196,7 @@ static const Family deepseek_v4{
      .describe = describe,
      .weights = weights,
      .ignore = {"compress_rope_theta", "partial_rotary_factor", "qk_rope_head_dim", "rope_theta", "router_*",
-                "num_key_value_heads"},
+                "num_key_value_heads", "rope_parameters.main"},
      .modules = modules}};
 
 }  // namespace ttt::models

@@ -218,8 +218,8 @@ static const Family inkling{"inkling",
                             {.architectures = {"InklingForCausalLM", "InklingForConditionalGeneration"},
                              .describe = describe,
                              .weights = weights,
-                             .ignore = {"chain_hidden_post_norm", "local_layer_ids", "num_mtp_layers",
-                                        "number_of_conv_states", "rms_norm_eps_moe_gate"},
+                             .ignore = {"chain_hidden_post_norm", "intermediate_size", "local_layer_ids",
+                                        "num_mtp_layers", "number_of_conv_states", "rms_norm_eps_moe_gate"},
                              .modules = modules}};
 
 }  // namespace ttt::models

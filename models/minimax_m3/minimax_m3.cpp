@@ -173,7 +173,7 @@ static const Family minimax_m3{
     {.architectures = {"MiniMaxM3VLForCausalLM", "MiniMaxM3SparseForConditionalGeneration"},
      .describe = describe,
      .weights = weights,
-     .ignore = {"rotary_dim"},
+     .ignore = {"rotary_dim", "hidden_act", "dense_intermediate_size", "index_*"},
      .modules = modules}};
 
 }  // namespace ttt::models

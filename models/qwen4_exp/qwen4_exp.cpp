@@ -289,7 +289,7 @@ static const Family qwen4_exp{"qwen4_exp_text",
                               {.architectures = {"Qwen4ExpForCausalLM", "Qwen4ExpForConditionalGeneration"},
                                .describe = describe,
                                .weights = weights,
-                               .ignore = {"number_of_conv_states"},
+                               .ignore = {"number_of_conv_states", "ple_*", "*ngram*", "seed"},
                                .modules = modules}};
 
 }  // namespace ttt::models

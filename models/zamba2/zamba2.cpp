@@ -218,8 +218,8 @@ static const Family zamba2{
      .describe = describe,
      .weights = weights,
      .ignore = {"attention_hidden_size", "chunk_size", "hybrid_layer_ids", "kv_channels", "mamba_headdim",
-                "num_query_groups", "time_step_floor", "time_step_max", "use_conv_bias", "use_long_context",
-                "use_mem_eff_path"},
+                "num_query_groups", "rope_parameters", "time_step_floor", "time_step_max", "use_conv_bias",
+                "use_long_context", "use_mem_eff_path"},
      .modules = modules}};
 
 }  // namespace ttt::models

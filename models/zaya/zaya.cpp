@@ -284,8 +284,11 @@ static void modules(CustomModules& m) {
   };
 }
 
-static const Family zaya{
-    "zaya",
-    {.architectures = {"ZayaForCausalLM"}, .describe = describe, .weights = weights, .modules = modules}};
+static const Family zaya{"zaya",
+                         {.architectures = {"ZayaForCausalLM"},
+                          .describe = describe,
+                          .weights = weights,
+                          .ignore = {"rope_parameters.hybrid_sliding"},
+                          .modules = modules}};
 
 }  // namespace ttt::models
