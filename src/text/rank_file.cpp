@@ -308,7 +308,7 @@ RankEncoding published_encoding(std::string_view ranks, const std::string& sourc
       add_numbered("<|vision_reserved_special_token_", 7, 1041);
       add_numbered("<|reasoning_reserved_special_token_", 0, 8);
       add_all({"<|reasoning_thinking_start|>", "<|reasoning_thinking_end|>"});
-      for (int i = 0; next < 200000 + 2048; ++i) add("<|reserved_special_token_" + std::to_string(i) + "|>");
+      add_numbered("<|reserved_special_token_", 0, 200000 + 2048 - next);
       e.bos = "<|begin_of_text|>";
       e.eos = "<|end_of_text|>";
       e.pad = "<|finetune_right_pad|>";
