@@ -1,6 +1,6 @@
 # Each kernel file is compiled for its instruction set; isa.cpp decides at run time which table is used. Nothing else in the
 # backend gets these flags.
-set(ttt_cpu_kernel_flags -fno-math-errno -fno-trapping-math -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized)
+set(ttt_cpu_kernel_flags -fno-math-errno -fno-trapping-math -Wno-psabi -Wno-uninitialized $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 set_source_files_properties(cpu/kernels_portable.cpp PROPERTIES COMPILE_OPTIONS "${ttt_cpu_kernel_flags};-O3")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(ttt_cpu_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512)

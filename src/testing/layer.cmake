@@ -40,4 +40,4 @@ configure_file(${PROJECT_SOURCE_DIR}/src/testing/built_in_text.cpp.in ${PROJECT_
 target_sources(ttt_testing PRIVATE ${PROJECT_BINARY_DIR}/generated/built_in_text.cpp)
 
 # GCC 12 takes the undefined registers of its own intrinsics for mistakes.
-set_source_files_properties(${PROJECT_SOURCE_DIR}/src/testing/peak.cpp PROPERTIES COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized")
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/testing/peak.cpp PROPERTIES COMPILE_OPTIONS "-Wno-uninitialized;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
