@@ -72,7 +72,7 @@ class Stage {
  public:
   Stage(std::size_t sequences, int kv_heads, int head_dim, DataType kv, int v_head_dim,
         std::int64_t block_size = 4, std::int64_t blocks_each = 16, Backend& device = cpu_home().backend())
-      : device_(device), block_size_(block_size), blocks_each_(blocks_each) {
+      : device_(device), blocks_each_(blocks_each) {
     state_.blocks = static_cast<std::int64_t>(sequences) * blocks_each;
     state_.block_size = block_size;
     state_.kv[{0, 0}] = {cache(kv_heads, head_dim, kv),
@@ -113,7 +113,7 @@ class Stage {
 
   Backend& device_;
   State state_;
-  std::int64_t block_size_, blocks_each_;
+  std::int64_t blocks_each_;
 };
 
 inline double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
