@@ -23,6 +23,6 @@ static ModelSpec describe(const HfConfig& root) {
 }
 
 static const Family cohere2("cohere2", {"Cohere2ForCausalLM", "CohereCompassForCausalLM"}, describe, nullptr,
-                            {"pooling", "rope_parameters.*", "sliding_window"});
+                            {"pooling", "rope_parameters.*"});
 
 }  // namespace ttt::models

@@ -15,6 +15,6 @@ static ModelSpec describe(const HfConfig& c) {
 
 static WeightMap weights(const ModelSpec&) { return hf_decoder_names().append(hf_moe_names()); }
 
-static const Family dots1("dots1", {"Dots1ForCausalLM"}, describe, weights, {"sliding_window"});
+static const Family dots1("dots1", {"Dots1ForCausalLM"}, describe, weights);
 
 }  // namespace ttt::models

@@ -22,6 +22,6 @@ static const Family qwen3_moe{
      .weights = weights,
      .gguf = {{.architecture = "qwen3moe",
                .constants = R"({"model_type": "qwen3_moe", "norm_topk_prob": true})"}},
-     .ignore = {"intermediate_size", "sliding_window", "rope_parameters.sliding_attention"}}};
+     .ignore = {"intermediate_size", "rope_parameters.sliding_attention"}}};
 
 }  // namespace ttt::models

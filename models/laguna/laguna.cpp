@@ -96,7 +96,7 @@ static const Family laguna{"laguna",
                            {.architectures = {"LagunaForCausalLM"},
                             .describe = describe,
                             .weights = weights,
-                            .ignore = {"rope_parameters.*", "sliding_window"},
+                            .ignore = {"rope_parameters.*"},
                             .modules = modules}};
 
 }  // namespace ttt::models

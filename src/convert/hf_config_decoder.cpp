@@ -99,13 +99,17 @@ std::string HfConfig::layer_type(int layer) const {
 bool HfConfig::slides(int layer, int default_pattern) const {
   const std::optional<bool> used = find<bool>("use_sliding_window");
   const std::optional<int> first = find<int>("max_window_layers");
-  const Found pattern = look_up(*node_->json, node_->path, "sliding_window_pattern");
-  if (pattern.value) {
+  const auto look_at = [&](std::string_view key) {
+    const Found found = look_up(*node_->json, node_->path, key);
     const std::lock_guard lock(state_->mutex);
-    state_->read.insert(pattern.path);
-  }
-  if (const std::string type = layer_type(layer); !type.empty())
+    if (found.value) state_->read.insert(found.path);
+    return found;
+  };
+  const Found pattern = look_at("sliding_window_pattern");
+  if (const std::string type = layer_type(layer); !type.empty()) {
+    look_at("sliding_window");  // the types say which layers it is for, be it none
     return type.find("sliding") != std::string::npos || type == "local" || type == "local_attention";
+  }
   if (used) return *used && find<int>("sliding_window") && layer >= first.value_or(0);
   if (!find<int>("sliding_window")) return false;
   int period = default_pattern;
