@@ -22,10 +22,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 // Sums with enough independent chains to wait for memory and nothing else.
 [[gnu::always_inline]] inline std::uint64_t sum(const std::uint64_t* data, std::size_t count) {
   std::uint64_t sums[32] = {};

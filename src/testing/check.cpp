@@ -9,6 +9,7 @@
 #include "testing/driver.h"
 #include "testing/golden_run.h"
 #include "testing/hypotheses.h"
+#include "testing/measure.h"
 #include "testing/numbers.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/binding.h"
@@ -289,7 +290,7 @@ class FullCheck {
           "reference's own bfloat16 reaches");
       golden.runs.push_back(run);
     }
-    golden.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    golden.seconds = seconds_since(begin);
     result_.golden = std::move(golden);
   }
 

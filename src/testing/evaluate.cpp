@@ -5,15 +5,12 @@
 #include <cmath>
 
 #include "testing/driver.h"
+#include "testing/measure.h"
 #include "ttt/base/error.h"
 
 namespace ttt::inline v2::testing {
 
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 // -log softmax(logits)[id]
 double negative_log_likelihood(std::span<const float> logits, std::int32_t id) {

@@ -6,6 +6,7 @@
 
 #include "testing/driver.h"
 #include "testing/golden_run.h"
+#include "testing/measure.h"
 #include "testing/numbers.h"
 #include "ttt/base/error.h"
 #include "ttt/testing/debug.h"
@@ -301,7 +302,7 @@ GoldenResult evaluate_golden(const std::filesystem::path& path, const GoldenOpti
     run.required_pcc = precision == "f32" ? 0 : std::min(0.99, p - 0.002);
     run_golden(*loaded.model, reference, options, run);
   }
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  result.seconds = seconds_since(begin);
   return result;
 }
 

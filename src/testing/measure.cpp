@@ -1,7 +1,6 @@
 #include "testing/measure.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "ttt/perf/profile.h"
 
@@ -17,11 +16,15 @@ Work work_of(const std::function<void()>& run) {
   return total;
 }
 
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
 std::vector<double> sample(const std::function<void()>& run, int count, double least) {
   const auto seconds = [&](int runs) {
     const Clock::time_point begin = Clock::now();
     for (int i = 0; i < runs; ++i) run();
-    return std::chrono::duration<double>(Clock::now() - begin).count();
+    return seconds_since(begin);
   };
   run();  // buffers and caches
   const double one = std::max(seconds(1), 1e-9);

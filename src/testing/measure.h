@@ -1,6 +1,7 @@
 // Time and work of something that can be run again and again.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -13,6 +14,8 @@ struct Work {
 // What one run moves and computes: that of its operations, an operation that is composed of others counted
 // once.
 Work work_of(const std::function<void()>& run);
+
+double seconds_since(std::chrono::steady_clock::time_point begin);
 
 // Seconds of one run, `count` times; each is the mean of as many runs as take `least` seconds.
 std::vector<double> sample(const std::function<void()>& run, int count, double least);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 
+#include "testing/measure.h"
 #include "testing/workload.h"
 #include "ttt/base/error.h"
 #include "ttt/perf/perfetto.h"
@@ -33,7 +34,7 @@ struct Run {
 double timed(const std::function<void()>& work) {
   const Clock::time_point begin = Clock::now();
   work();
-  return std::chrono::duration<double>(Clock::now() - begin).count();
+  return seconds_since(begin);
 }
 
 // The faster half: what else the machine did counts as little as possible.
