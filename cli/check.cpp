@@ -21,10 +21,6 @@ struct CheckFlags {
   bool json = false;
 };
 
-const char* word(Outcome outcome) {
-  return outcome == Outcome::passed ? "pass" : outcome == Outcome::failed ? "FAIL" : "skip";
-}
-
 Json json_of(const CheckResult& result) {
   Json stages = Json::array();
   for (const CheckStage& stage : result.stages) {

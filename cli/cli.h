@@ -116,7 +116,8 @@ class Table {
 
 void print_json(const Json&);
 std::string fixed(double value, int decimals);
-double megabytes(std::size_t bytes);  // 10^6
+double megabytes(std::size_t bytes);      // 10^6
+const char* word(ttt::testing::Outcome);  // "pass", "FAIL", "skip"
 std::string joined(const std::vector<std::string>& texts, std::string_view separator = ", ");
 
 // ---------------------------------------------------------------- terminal

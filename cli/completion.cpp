@@ -58,12 +58,6 @@ std::string words(const Command& command) {
   return text;
 }
 
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : " ") + part;
-  return text;
-}
-
 // As the inside of a single-quoted string; also without what zsh and fish would read.
 std::string quoted(std::string text) {
   std::erase_if(text, [](char c) {
@@ -87,7 +81,7 @@ void bash(const std::vector<Command>& commands) {
     for (const Command::Flag& flag : command.flags) {
       if (!flag.choices.empty())
         std::printf("    '%s %s') COMPREPLY=($(compgen -W '%s' -- \"$current\")); return ;;\n",
-                    command.path.c_str(), flag.name.c_str(), joined(flag.choices).c_str());
+                    command.path.c_str(), flag.name.c_str(), joined(flag.choices, " ").c_str());
     }
   }
   std::printf("  esac\n  case \"$command\" in\n");
@@ -111,7 +105,7 @@ void zsh(const std::vector<Command>& commands) {
     for (const Command::Flag& flag : command.flags) {
       if (!flag.choices.empty())
         std::printf("    '%s %s') compadd -- %s; return ;;\n", command.path.c_str(), flag.name.c_str(),
-                    joined(flag.choices).c_str());
+                    joined(flag.choices, " ").c_str());
     }
   }
   std::printf("  esac\n  local -a choices\n  case \"$command\" in\n");
@@ -143,7 +137,7 @@ void fish(const std::vector<Command>& commands) {
     for (const Command::Flag& flag : command.flags) {
       std::printf("complete -c ttt -n '__ttt_at %s' -l %s", command.path.c_str(), flag.name.c_str() + 2);
       if (!flag.choices.empty()) {
-        std::printf(" -x -a '%s'", joined(flag.choices).c_str());
+        std::printf(" -x -a '%s'", joined(flag.choices, " ").c_str());
       } else if (flag.takes_value) {
         std::printf(" -r");
       }

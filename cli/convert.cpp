@@ -57,10 +57,9 @@ void add_convert(Program& program) {
   auto flags = std::make_shared<ConvertFlags>();
   app->add_option("--model", flags->model, "Hugging Face folder or GGUF file")->required()->type_name("PATH");
   app->add_option("--out", flags->out, "Folder to write; new or empty")->required()->type_name("DIR");
-  std::string names;
-  for (const std::string& name : ttt::precision_names()) names += (names.empty() ? "" : ", ") + name;
-  app->add_option("--precision", flags->options.precision,
-                  "Number format or recipe: " + names + "; default: what ttt run would take")
+  app->add_option(
+         "--precision", flags->options.precision,
+         "Number format or recipe: " + joined(ttt::precision_names()) + "; default: what ttt run would take")
       ->type_name("NAME");
   app->add_option("--shard-size", flags->shard_gb, "Weights beyond so many GB go into several files")
       ->check(positive())

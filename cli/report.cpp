@@ -16,6 +16,11 @@ std::string fixed(double value, int decimals) {
 
 double megabytes(std::size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
+const char* word(ttt::testing::Outcome outcome) {
+  using ttt::testing::Outcome;
+  return outcome == Outcome::passed ? "pass" : outcome == Outcome::failed ? "FAIL" : "skip";
+}
+
 std::string joined(const std::vector<std::string>& texts, std::string_view separator) {
   std::string all;
   for (const std::string& text : texts) {

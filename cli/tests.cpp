@@ -104,10 +104,6 @@ struct Tally {
   double pcc = 1, seconds = 0;
 };
 
-const char* word(Outcome outcome) {
-  return outcome == Outcome::passed ? "pass" : outcome == Outcome::failed ? "FAIL" : "skip";
-}
-
 void run(Program& program, RunFlags& flags) {
   const Selection selection = flags.select.select();
   flags.run.memory = flags.memory_mb << 20;
