@@ -8,6 +8,18 @@
 #include "ttt/ops/ops.h"
 #include "ttt/perf/zone.h"
 
+namespace ttt::inline v2 {
+
+std::string operands(const OpCall& call) {
+  std::string text;
+  for (int i = 0; i < OpCall::max_inputs; ++i) {
+    if (call.has(i)) text += (text.empty() ? "" : "; ") + to_string(call.in(i).spec());
+  }
+  return text;
+}
+
+}  // namespace ttt::inline v2
+
 namespace ttt::inline v2::ops {
 
 void fail(const OpCall& call, std::string_view problem, std::string_view where, std::string_view fix) {
@@ -147,11 +159,8 @@ void run(Backend& backend, OpCall& call) {
   if (call.op == OpKind::linear && try_plain_linear(backend, call)) return;
   if (composed::has(call)) return composed::run(call);
   if (try_float32(backend, call)) return;
-  std::string operands;
-  for (int i = 0; i < OpCall::max_inputs; ++i) {
-    if (call.has(i)) operands += (operands.empty() ? "" : "; ") + to_string(call.in(i).spec());
-  }
-  fail(call, "the " + std::string(backend.name()) + " backend has no kernel for these operands", operands);
+  fail(call, "the " + std::string(backend.name()) + " backend has no kernel for these operands",
+       operands(call));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "runtime/uniform_step.h"
 #include "ttt/base/error.h"
 #include "ttt/hw/check.h"
 #include "ttt/hw/choose.h"
@@ -33,29 +34,6 @@ void check(const CausalLM& model, const PlanRequest& request) {
 
 std::int64_t blocks_of(const PlanRequest& request) {
   return (request.context + request.block_size) / request.block_size;  // with the token that is decoded
-}
-
-// `rows` sequences that bring `tokens` each behind `context`.
-void run(const CausalLM& model, State& state, const PlanRequest& request, std::int64_t rows,
-         std::int64_t tokens, std::int64_t context) {
-  const auto width = static_cast<std::int32_t>(blocks_of(request));
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(rows * tokens), 0), begin{0}, contexts, tables,
-      slots, wanted;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    begin.push_back(static_cast<std::int32_t>((r + 1) * tokens));
-    contexts.push_back(static_cast<std::int32_t>(context));
-    for (std::int32_t b = 0; b < width; ++b) tables.push_back(static_cast<std::int32_t>(r) * width + b);
-    slots.push_back(static_cast<std::int32_t>(r));
-    wanted.push_back(begin.back() - 1);
-  }
-  model.step({.tokens = ids,
-              .row_begin = begin,
-              .context = contexts,
-              .block_tables = tables,
-              .table_width = width,
-              .slots = slots,
-              .logit_rows = wanted},
-             state);
 }
 
 std::unique_ptr<State> allocate(const CausalLM& model, const PlanRequest& request) {
@@ -106,15 +84,12 @@ class Recorder {
 
  private:
   void add(const OpCall& call) {
-    std::string operands;
-    for (int i = 0; i < OpCall::max_inputs; ++i) {
-      if (call.has(i)) operands += (operands.empty() ? "" : "; ") + to_string(call.in(i).spec());
-    }
     const std::string op(label(call));
-    const auto [at, added] = index_.try_emplace(op + " " + operands, calls_.size());
+    std::string of = operands(call);
+    const auto [at, added] = index_.try_emplace(op + " " + of, calls_.size());
     if (added)
       calls_.push_back({.op = op,
-                        .operands = std::move(operands),
+                        .operands = std::move(of),
                         .work = work(call, model_.target().mesh),
                         .l1_bytes = l1_bytes(call, model_.target().sku)});
     ++calls_[at->second].calls;
@@ -133,7 +108,7 @@ Recording record(const CausalLM& model, const PlanRequest& request) {
   const auto state = allocate(model, request);
   Recorder recorder(model);
   const auto step = [&](std::int64_t rows, std::int64_t tokens, std::int64_t context) {
-    run(model, *state, request, rows, tokens, context);
+    runtime::uniform_step(model, *state, rows, tokens, context, blocks_of(request));
     RecordedStep done = recorder.take();
     const std::int64_t read = (rows + tile_size - 1) / tile_size * tile_size;
     done.read_bytes = static_cast<std::size_t>(read * model.spec().vocab) * element_size(DataType::bf16);
@@ -195,7 +170,7 @@ MemoryPlan plan_memory(const CausalLM& model, const PlanRequest& request) {
   const auto measure = [&](std::int64_t rows, std::int64_t tokens, std::int64_t context) {
     call_source(model.device()).reset_peak();
     const std::size_t before = model.device().allocated_bytes();
-    run(model, *state, request, rows, tokens, context);
+    runtime::uniform_step(model, *state, rows, tokens, context, blocks_of(request));
     plan.activation_bytes = std::max(plan.activation_bytes, model.device().peak_bytes() - before);
     for (const RecordedCall& call : recorder.take().calls) {
       if (call.l1_bytes <= plan.l1_bytes) continue;

@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "runtime/uniform_step.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/load.h"
 #include "ttt/hw/check.h"
@@ -53,23 +54,7 @@ void run(const CausalLM& lm, const ModeRun& mode) {
   const std::int32_t length = mode.context + mode.tokens, width = (length + block_size - 1) / block_size;
   const auto state = lm.allocate(
       {.blocks = std::int64_t{width} * mode.sequences, .block_size = block_size, .slots = mode.sequences});
-  std::vector<std::int32_t> tokens, begin{0}, context, tables, slots, wanted;
-  for (std::int32_t s = 0; s < mode.sequences; ++s) {
-    for (std::int32_t i = 0; i < mode.tokens; ++i) tokens.push_back(i % 100);
-    begin.push_back(static_cast<std::int32_t>(tokens.size()));
-    context.push_back(mode.context);
-    for (std::int32_t b = 0; b < width; ++b) tables.push_back(s * width + b);
-    slots.push_back(s);
-    wanted.push_back(begin.back() - 1);
-  }
-  lm.step({.tokens = tokens,
-           .row_begin = begin,
-           .context = context,
-           .block_tables = tables,
-           .table_width = width,
-           .slots = slots,
-           .logit_rows = wanted},
-          *state);
+  ttt::runtime::uniform_step(lm, *state, mode.sequences, mode.tokens, mode.context, width);
 }
 
 // The modules of a network as texts that are equal for equal modules: what the plan decided, without the

@@ -94,11 +94,7 @@ void TtnnDevice::run(OpCall& call) {
         break;
     }
   } catch (const Error& error) {
-    std::string operands;
-    for (int i = 0; i < OpCall::max_inputs; ++i) {
-      if (call.has(i)) operands += (operands.empty() ? "" : "; ") + to_string(call.in(i).spec());
-    }
-    throw Error("[" + std::string(label(call)) + "] " + error.problem(), operands, error.fix());
+    throw Error("[" + std::string(label(call)) + "] " + error.problem(), operands(call), error.fix());
   }
   throw Error("[" + std::string(label(call)) + "] TTNN has no such operation");
 }

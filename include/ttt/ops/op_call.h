@@ -210,6 +210,8 @@ struct OpCall {
 
 // What the call is in words: the kind's name, of the elementwise ones the function's ("mul", "silu", "sum").
 std::string_view label(const OpCall&);
+// Its operands, for messages: "[1, 1, 32, 64] bf16 ...; ...".
+std::string operands(const OpCall&);
 
 // The operand that a call writes in place, -1: none. It must stay the caller's.
 int in_place_operand(OpKind);
