@@ -44,17 +44,7 @@ static WeightMap weights(const ModelSpec& m) {
       .split("{layer}.self_attn.q_proj", {q, "{layer}.attn.gate"}, by_head)
       .split("{layer}.linear_attn.in_proj_qkvz", {q, k, v, z}, by_key_head)
       .split("{layer}.linear_attn.in_proj_ba", {b, a}, by_key_head)
-      .split("{layer}.linear_attn.in_proj_qkv", {q, k, v})
-      .rename("{layer}.linear_attn.", "{layer}.attn.",
-              {{"in_proj_z", "z"},
-               {"in_proj_b", "b"},
-               {"in_proj_a", "a"},
-               {"conv1d", "conv"},
-               {"dt_bias", "dt_bias"},
-               {"A_log", "rate"},
-               {"norm", "norm"},
-               {"out_proj", "o"}})
-      .apply("*.attn.rate", unary(UnaryOp::exp))
+      .append(hf_fused_delta_net_names())
       .apply("*_norm", add(1))
       .apply("norm", add(1))
       .ignore("mtp.*")

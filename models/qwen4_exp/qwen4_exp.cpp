@@ -224,11 +224,11 @@ static WeightMap weights(const ModelSpec& m) {
       heads =
           HfConfig::parse(mixer.get<std::string>("custom.parameters")).get<int>("attention.attention.heads");
   WeightMap map = hf_decoder_names().append(hf_moe_names());
-  const std::string delta = "{layer}.linear_attn.", attn = "{layer}.attn.", ple = "{layer}.ple.",
+  const std::string attn = "{layer}.attn.", ple = "{layer}.ple.",
                     last = "layers." + std::to_string(m.layers.size() - 1) + ".head";
   map.strip("language_model.")
       .split("{layer}.self_attn.q_proj", {attn + "q", attn + "gate"}, {.groups = heads})
-      .split(delta + "in_proj_qkv", {attn + "q", attn + "k", attn + "v"})
+      .append(hf_fused_delta_net_names())
       .rename(ple + "ple_embedding.ngram_embedding", ple + "table")
       .ignore("*.ple_embedding.layer_multipliers")  // they follow from the config
       .ignore("*.ple_embedding.ngram_heads_*")
@@ -242,22 +242,13 @@ static WeightMap weights(const ModelSpec& m) {
       shards.push_back(layer + "ple_embedding.ngram_embedding.shard_" + std::to_string(part));
     if (!shards.empty()) map.concat(shards, layer + "table");
   }
-  map.rename(delta, attn,
-             {{"in_proj_z", "z"},
-              {"in_proj_b", "b"},
-              {"in_proj_a", "a"},
+  map.rename(ple, ple,
+             {{"key_proj", "key"},
+              {"value_proj", "value"},
               {"conv1d", "conv"},
-              {"dt_bias", "dt_bias"},
-              {"A_log", "rate"},
-              {"norm", "norm"},
-              {"out_proj", "o"}})
-      .rename(ple, ple,
-              {{"key_proj", "key"},
-               {"value_proj", "value"},
-               {"conv1d", "conv"},
-               {"norm_key", "norm_key"},
-               {"norm_query", "norm_query"},
-               {"norm_conv", "norm_conv"}})
+              {"norm_key", "norm_key"},
+              {"norm_query", "norm_query"},
+              {"norm_conv", "norm_conv"}})
       .rename("{layer}.self_attn.indexer.", attn + "indexer.",
               {{"index_qk_proj", "qk"}, {"q_layernorm", "q_norm"}, {"k_layernorm", "k_norm"}});
   for (const auto& [from, to] :
@@ -269,7 +260,6 @@ static WeightMap weights(const ModelSpec& m) {
                 {"input_mix_weight_down", "down"},
                 {"input_mix_weight_up", "up"},
                 {"block_inject_weight", "inject"}});
-  map.apply(attn + "rate", unary(UnaryOp::exp));
   for (const char* norm :
        {"*.q_norm", "*.k_norm", "*_streams.norm", "*.head.norm", "*.norm_key", "*.norm_query", "*.norm_conv"})
     map.apply(norm, add(1));

@@ -680,6 +680,22 @@ WeightMap hf_delta_net_names(std::string_view module) {
       .apply("*.attn.rate", unary(UnaryOp::exp));
 }
 
+WeightMap hf_fused_delta_net_names(std::string_view module) {
+  const std::string from = std::string(module) + ".", to = "{layer}.attn.";
+  return WeightMap()
+      .split(from + "in_proj_qkv", {to + "q", to + "k", to + "v"})
+      .rename(from, to,
+              {{"in_proj_z", "z"},
+               {"in_proj_b", "b"},
+               {"in_proj_a", "a"},
+               {"conv1d", "conv"},
+               {"dt_bias", "dt_bias"},
+               {"A_log", "rate"},
+               {"norm", "norm"},
+               {"out_proj", "o"}})
+      .apply("*.attn.rate", unary(UnaryOp::exp));
+}
+
 WeightMap hf_ssd_names(std::initializer_list<std::string_view> modules, std::string_view slots) {
   const std::string to = std::string(slots) + ".";
   WeightMap map;

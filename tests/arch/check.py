@@ -65,7 +65,7 @@ LINES = {"models/*.cpp": 100, "*": 800}
 FOLDER_LINES = 300  # of a family with mathematics of its own, all files together
 MEDIAN_LINES = 40   # of all model files
 # What several papers went into: these may not grow.
-LONG_FOLDERS = {"deepseek_v4": 520, "inkling": 660, "qwen4_exp": 520}
+LONG_FOLDERS = {"deepseek_v4": 520, "inkling": 660, "qwen4_exp": 510}
 # Tables are data, not code to be read.
 LONG_BY_NATURE = ["src/text/unicode_tables.cpp"]
 

@@ -153,6 +153,8 @@ WeightMap hf_selective_ssm_names(std::string_view from);
 // Those of a gated delta net under `from` with a projection and a convolution for each of q, k and v, to
 // {layer}.attn.
 WeightMap hf_delta_net_names(std::string_view from = "{layer}.linear_attn");
+// Those with one projection (in_proj_qkv) and one convolution (conv1d) for all three.
+WeightMap hf_fused_delta_net_names(std::string_view from = "{layer}.linear_attn");
 // The names of GGUF decoders: token_embd, blk.{i}.attn_q, ..., output_norm, output; fused attn_qkv is not
 // among them (it needs its layout), stacked experts are. A missing output means tied embeddings. rope_freqs
 // is ignored: it repeats the config's scaling.
