@@ -4,8 +4,10 @@
 #include <cstdio>
 
 #include "cli.h"
+#include "tests.h"
 #include "ttt/base/error.h"
 #include "ttt/testing/debug.h"
+#include "ttt/testing/expectations.h"
 #include "ttt/testing/report.h"
 
 namespace ttt_cli {
@@ -23,12 +25,12 @@ struct DebugFlags {
   std::string prompt, prompt_ids, layers, html;
   std::vector<std::string> taps, against;
   std::size_t decode = 0;
-  std::string dump, reference;
+  std::string dump, reference, expectations;
   double pcc = 0, tolerance = 0;
-  bool json = false;
+  bool isolate = false, json = false;
 };
 
-// ---------------------------------------------------------------- prompt and subject
+// ---------------------------------------------------------------- prompt
 
 std::vector<std::int32_t> parse_ids(const std::string& text) {
   std::vector<std::int32_t> ids;
@@ -54,17 +56,6 @@ std::vector<std::int32_t> prompt_of(const DebugFlags& flags, const ttt::LoadedMo
   return ids;
 }
 
-ReportSubject subject_of(const DebugFlags& flags, const ttt::LoadedModel& loaded,
-                         const std::vector<std::int32_t>& prompt) {
-  ReportSubject subject{
-      .model = model_name(flags.model.model), .architecture = loaded.architecture, .family = loaded.family};
-  if (!loaded.tokenizer) return subject;
-  for (const std::int32_t id : prompt)
-    subject.token_texts.push_back(
-        loaded.tokenizer->decode(std::span(&id, 1), {.skip_special_tokens = false}));
-  return subject;
-}
-
 DebugOptions options_of(const DebugFlags& flags) {
   return {.taps = select_taps(joined(flags.taps, ","), flags.layers), .decode = flags.decode};
 }
@@ -86,7 +77,7 @@ void run(const DebugFlags& flags) {
   const DebugRun ran = debug_run(*loaded.model, prompt_of(flags, loaded), options_of(flags));
   if (ran.taps.empty())
     throw ttt::Error("no tap matches", "--taps, --layers", "see docs/references.md for the names");
-  const ReportSubject subject = subject_of(flags, loaded, ran.prompt);
+  const ReportSubject subject = report_subject(loaded, model_name(flags.model.model), ran.prompt);
   const std::string document = to_json(ran, subject);
   const fs::path folder = flags.dump;
   std::error_code failed;
@@ -151,10 +142,10 @@ void print(const Comparison& c) {
   table.print();
   print_non_finite(c.non_finite);
   if (!c.missing.empty()) std::printf("not computed here: %s\n", joined(c.missing).c_str());
-  std::printf("\n%s against %s; expected: %s\n", c.ours.c_str(), c.theirs.c_str(),
-              to_string(c.bound).c_str());
+  std::printf("\n%s against %s; expected: %s\n", c.ours.c_str(), c.theirs.c_str(), c.expected().c_str());
   if (const TapDifference* first = c.first()) {
-    std::printf("first divergence: %s\n", to_string(*first).c_str());
+    std::printf("first divergence: %s%s\n", to_string(*first).c_str(),
+                c.isolated > 0 ? ("; expected: " + to_string(first->bound)).c_str() : "");
     if (first->problem.empty())
       std::printf("  worst at row %lld, feature %lld: %s instead of %s\n", static_cast<long long>(first->row),
                   static_cast<long long>(first->feature), small(first->ours).c_str(),
@@ -162,8 +153,9 @@ void print(const Comparison& c) {
   } else {
     std::printf("all %zu intermediates are as expected\n", c.taps.size());
     if (const TapDifference* step = c.steepest())
-      std::printf("  the difference grows most at %s, to %s of its root mean square\n", step->tap.c_str(),
-                  small(step->relative).c_str());
+      std::printf("  the difference %s at %s, %s%s of its root mean square\n",
+                  c.isolated > 0 ? "is largest" : "grows most", step->tap.c_str(),
+                  c.isolated > 0 ? "" : "to ", small(step->relative).c_str());
   }
 }
 
@@ -177,29 +169,27 @@ void compare(Program& program, const DebugFlags& flags) {
   if (!flags.reference.empty()) reference = Reference::open(flags.reference);
   const ttt::LoadOptions changed = other_options(flags);
   const ttt::LoadedModel loaded = flags.model.load();
-  CompareOptions options{.debug = options_of(flags), .details = true};
-  const auto bound = [&](const std::string& other) {
-    TapBound expected = expected_bound(loaded.model->target().precision, other);
-    if (flags.tolerance > 0) expected = {.tolerance = flags.tolerance};
-    if (flags.pcc > 0) expected.required_pcc = flags.pcc;
-    return expected;
+  CompareOptions options{.debug = options_of(flags), .details = true, .isolate = flags.isolate};
+  const auto expect = [&](const ttt::Target& other) {
+    options = expecting(std::move(options), *loaded.model, other, expectations_of(flags.expectations));
+    if (flags.tolerance > 0) options.bound = {.tolerance = flags.tolerance}, options.bounds = {};
+    if (flags.pcc > 0) options.bound.required_pcc = flags.pcc, options.bounds = {};
   };
   Comparison c;
   if (reference) {
-    const std::string dtype = reference->metadata("dtype");
-    options.bound = bound(dtype == "bfloat16" ? "bf16" : dtype.empty() || dtype == "float32" ? "f32" : dtype);
+    expect(ttt::make_target(loaded.model->target().sku, reference->precision()));
     c = ttt::testing::compare(*loaded.model, *reference, options);
     if (c.taps.empty())
       throw ttt::Error("no intermediate in common", ttt::printable(flags.reference, 200),
                        "write it with tools/reference --taps, or choose other --taps and --layers");
   } else {
     const ttt::LoadedModel other = ttt::load(flags.model.model, changed);
-    options.bound = bound(other.model->target().precision);
+    expect(other.model->target());
     c = ttt::testing::compare(*loaded.model, *other.model, prompt_of(flags, loaded), options);
     if (c.taps.empty())
       throw ttt::Error("no tap matches", "--taps, --layers", "see docs/references.md for the names");
   }
-  const std::string document = to_json(c, subject_of(flags, loaded, c.prompt));
+  const std::string document = to_json(c, report_subject(loaded, model_name(flags.model.model), c.prompt));
   if (!flags.html.empty()) write_text(flags.html, html_report({&document, 1}));
   flags.json ? print_json(Json::parse(document)) : print(c);
   program.status = c.first() != nullptr || !c.non_finite.empty();
@@ -272,8 +262,16 @@ void add_debug_compare(Program& program, CLI::App* parent) {
   app->add_option("--tolerance", flags->tolerance,
                   "Largest error that is expected, of a tap's root mean square (float32: 2e-3)")
       ->type_name("X");
+  app->add_flag(
+      "--isolate", flags->isolate,
+      "Run every mixer and feed-forward on the counterpart's input, so that each shows its own error "
+      "alone, and expect what is recorded of its instance (ttt expect)");
+  app->add_option("--expectations", flags->expectations,
+                  "Recorded rows for --isolate; default: those of the release")
+      ->type_name("FILE");
   examples(app,
            {"ttt debug compare --model checkpoint/ --precision f32 --reference reference.safetensors",
+            "ttt debug compare --model model.gguf --precision bfp8_b --against precision=f32 --isolate",
             "ttt debug compare --model model.gguf --precision f32 --against precision=bf16",
             "ttt debug compare --model model.gguf --against isa=portable --decode 4 --html page.html", "",
             "Exit status 1 when an intermediate differs more than expected, or when something is not "

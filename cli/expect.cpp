@@ -6,14 +6,12 @@
 #include "tests.h"
 #include "ttt/base/error.h"
 #include "ttt/testing/bench.h"
-#include "ttt/testing/expectations.h"
 
 namespace ttt_cli {
 
 namespace {
 
 namespace testing = ttt::testing;
-using testing::Comparison;
 using testing::Expectation;
 using testing::InstanceResult;
 using testing::SelectedInstance;
@@ -65,18 +63,13 @@ testing::Selection selection_of(ExpectFlags& flags) {
   return testing::select_tests(flags.selection);
 }
 
-std::vector<Expectation> known(const ExpectFlags& flags) {
-  return flags.file.empty() ? testing::known_expectations("cpu")
-                            : testing::parse_expectations(read_text(flags.file));
-}
-
 void record(Program& program, ExpectFlags& flags) {
   if (flags.file.empty())
     throw ttt::Error("no file", "ttt expect record", "name one by --file data/expectations/cpu.jsonl");
   const testing::Selection selection = selection_of(flags);
   const std::string device = testing::machine(flags.run.backend, flags.run.threads);
   std::vector<Expectation> before;
-  if (std::filesystem::exists(flags.file)) before = known(flags);
+  if (std::filesystem::exists(flags.file)) before = expectations_of(flags.file);
   const auto there = [&](const SelectedInstance& s) {
     return std::ranges::any_of(
         before, [&](const Expectation& e) { return e.key == s.instance.key() && e.device == device; });
@@ -111,7 +104,7 @@ void record(Program& program, ExpectFlags& flags) {
 
 void check(Program& program, ExpectFlags& flags) {
   const testing::Selection selection = selection_of(flags);
-  const std::vector<Expectation> expected = known(flags);
+  const std::vector<Expectation> expected = expectations_of(flags.file);
   const std::string device = testing::machine(flags.run.backend, flags.run.threads);
   const auto wanted = [&](const SelectedInstance& s) {
     return std::ranges::any_of(expected, [&](const Expectation& e) { return e.key == s.instance.key(); });
@@ -120,13 +113,14 @@ void check(Program& program, ExpectFlags& flags) {
   Json rows = Json::array();
   Table table({"instance", "verdict", "why"});
   measure(flags, selection, wanted, [&](const SelectedInstance& s, const InstanceResult& result) {
-    const Comparison c = testing::compare(expected, s, result, device, flags.tolerance, flags.most_spread);
-    ++counts[c.verdict];
+    const testing::Judgement j =
+        testing::judge(expected, s, result, device, flags.tolerance, flags.most_spread);
+    ++counts[j.verdict];
     rows.push_back({{"key", s.instance.key()},
-                    {"verdict", testing::name(c.verdict)},
-                    {"why", c.why},
-                    {"ratio", c.ratio}});
-    table.add({s.instance.key(), std::string(testing::name(c.verdict)), c.why});
+                    {"verdict", testing::name(j.verdict)},
+                    {"why", j.why},
+                    {"ratio", j.ratio}});
+    table.add({s.instance.key(), std::string(testing::name(j.verdict)), j.why});
   });
   Json totals = Json::object();
   std::string line;
@@ -176,6 +170,10 @@ void add_flags(CLI::App* app, ExpectFlags& flags) {
 }
 
 }  // namespace
+
+std::vector<Expectation> expectations_of(const std::string& file) {
+  return file.empty() ? testing::known_expectations("cpu") : testing::parse_expectations(read_text(file));
+}
 
 void add_expect(Program& program) {
   CLI::App* app = program.app.add_subcommand(

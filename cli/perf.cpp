@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "cli.h"
+#include "tests.h"
 #include "ttt/testing/profile.h"
 #include "ttt/testing/report.h"
 
@@ -16,7 +16,7 @@ namespace perf = ttt::perf;
 struct PerfFlags {
   ModelFlags model;
   ProfileOptions options;
-  std::string trace, html;
+  std::string trace, html, expectations;
   std::size_t rows = 12;
   bool no_serving = false, json = false;
 };
@@ -43,6 +43,19 @@ void print_table(const PhaseProfile& phase, const Roof& roof, const std::vector<
   table.print();
 }
 
+void print_expectations(const PhaseProfile& phase, std::size_t limit) {
+  if (phase.judged.empty()) return;
+  std::printf("\n%s, modules beside what is recorded of them alone\n", phase.name.c_str());
+  Table table({"module instance", "modules", "us", "recorded us", "ratio", "% of roof", "recorded", "word"});
+  for (const ModuleJudgement& j : phase.judged) {
+    if (limit-- == 0) break;
+    table.add({j.key, std::to_string(j.modules), fixed(j.measured.median * 1e6, 1),
+               fixed(j.expected * 1e6, 1), fixed(j.judgement.ratio, 2), fixed(100 * j.measured_roof, 1),
+               fixed(100 * j.expected_roof, 1), std::string(name(j.judgement.verdict))});
+  }
+  table.print();
+}
+
 void print(const ProfileResult& result, std::size_t rows) {
   std::printf("%s, %s; read bandwidth %s GB/s, matrix peak %s GFLOP/s\n", result.precision.c_str(),
               result.device.c_str(), fixed(result.roof.read_bandwidth / 1e9, 2).c_str(),
@@ -56,7 +69,10 @@ void print(const ProfileResult& result, std::size_t rows) {
         short_count(static_cast<double>(phase.flops)).c_str(), fixed(100 * least / phase.seconds, 1).c_str(),
         result.roof.memory_bound(phase.bytes, phase.flops) ? "memory" : "compute");
     print_table(phase, result.roof, perf::group(phase.shares, perf::GroupBy::module_and_op), rows);
+    print_expectations(phase, rows);
   }
+  if (std::ranges::all_of(result.phases, [](const PhaseProfile& p) { return p.judged.empty(); }))
+    std::printf("\nno time of these modules is recorded on this machine (ttt expect record --model)\n");
   if (result.counters.empty()) return;
   std::printf("\nserving\n");
   Table table({"counter", "mean", "largest", "last"});
@@ -80,9 +96,8 @@ void run(const PerfFlags& flags) {
     options.progress = [&](std::size_t done, std::size_t total) { bar.update(done, total); };
     result = profile(*loaded.model, options);
   }
-  const std::string document = to_json(
-      result,
-      {.model = model_name(flags.model.model), .architecture = loaded.architecture, .family = loaded.family});
+  judge(result, *loaded.model, expectations_of(flags.expectations));
+  const std::string document = to_json(result, report_subject(loaded, model_name(flags.model.model)));
   if (!flags.trace.empty()) write_text(flags.trace, result.trace);
   if (!flags.html.empty()) write_text(flags.html, html_report({&document, 1}));
   flags.json ? print_json(Json::parse(document)) : print(result, flags.rows);
@@ -112,6 +127,9 @@ void add_perf(Program& program) {
       ->type_name("N")
       ->transform([](const std::string& text) { return text == "0" ? std::to_string(1 << 20) : text; });
   app->add_flag("--no-serving", flags->no_serving, "Leave out the run of the generator, and its counters");
+  app->add_option("--expectations", flags->expectations,
+                  "Recorded times of module instances (ttt expect record); default: those of the release")
+      ->type_name("FILE");
   app->add_option("--trace", flags->trace, "Also write a trace for https://ui.perfetto.dev")
       ->type_name("FILE");
   app->add_option("--html", flags->html, "Also write a page with charts")->type_name("FILE");

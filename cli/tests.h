@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli.h"
+#include "ttt/testing/expectations.h"
 #include "ttt/testing/selection.h"
 
 namespace ttt_cli {
@@ -14,5 +15,8 @@ void add_expect(Program&);
 
 // The flags that choose tests.
 void add_selection_flags(CLI::App*, ttt::testing::SelectionOptions&, std::vector<std::string>& libraries);
+
+// The rows of a file; without one, those of the release for the processor.
+std::vector<ttt::testing::Expectation> expectations_of(const std::string& file);
 
 }  // namespace ttt_cli

@@ -24,6 +24,12 @@ endif()
 if(TTT_FUZZ)
   target_compile_options(ttt_options INTERFACE -fsanitize=fuzzer-no-link)  # libFuzzer is led by coverage
 endif()
+# Of what is measured only: tests and models stay as they are in a release build. A line that is optimised away counts for nobody.
+add_library(ttt_counted INTERFACE)
+if(TTT_COVERAGE)
+  target_compile_options(ttt_counted INTERFACE --coverage -fprofile-update=atomic -O1)
+  target_link_options(ttt_counted INTERFACE --coverage)
+endif()
 if(TTT_SANITIZE)
   target_compile_options(ttt_options INTERFACE -fsanitize=${TTT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
   target_link_options(ttt_options INTERFACE -fsanitize=${TTT_SANITIZE})

@@ -11,5 +11,5 @@ target_compile_features(ttt_model_sdk PUBLIC cxx_std_20)
 target_include_directories(ttt_model_sdk PRIVATE src PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/ttt-${PROJECT_VERSION_MAJOR}>)
-target_link_libraries(ttt_model_sdk PRIVATE $<BUILD_INTERFACE:ttt_options> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
+target_link_libraries(ttt_model_sdk PRIVATE $<BUILD_INTERFACE:ttt_options> $<BUILD_INTERFACE:ttt_counted> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 target_link_options(ttt_model_sdk INTERFACE -Wl,-u,ttt_model_library_2)

@@ -113,10 +113,8 @@ class CompressedAttention final : public Mixer {
     const Tensor by_group = ops::nlp_concat_heads(context)
                                 .reshape({1, step.tokens, groups_, heads_ * dim_ / groups_})
                                 .swap_axes(1, 2);
-    Tensor y =
-        o_b_.forward(ops::nlp_concat_heads(ops::matmul(ops::to_contiguous(by_group), o_a_.get())), step.mode);
-    tap(y, name_);
-    return y;
+    return o_b_.forward(ops::nlp_concat_heads(ops::matmul(ops::to_contiguous(by_group), o_a_.get())),
+                        step.mode);
   }
   void print(PlanRows& rows) const override {
     for (const Linear* part : {&q_a_, &q_b_, &kv_, &o_b_}) ttt::print(part->plan(), rows);

@@ -37,9 +37,7 @@ class LightningAttention final : public Mixer {
                             step.state->slots_of(name_.layer, "kv", step.iteration), step.segments, heads_,
                             heads_, {.a = &decay_});
     tap(state, name_, "context");
-    Tensor y = o_.forward(ops::mul(gate_.forward(x, step.mode), norm_.forward(state)), step.mode);
-    tap(y, name_);
-    return y;
+    return o_.forward(ops::mul(gate_.forward(x, step.mode), norm_.forward(state)), step.mode);
   }
   void print(PlanRows& rows) const override {
     for (const Linear* part : {&q_, &k_, &v_, &gate_, &o_}) ttt::print(part->plan(), rows);

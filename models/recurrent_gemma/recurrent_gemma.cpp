@@ -41,9 +41,7 @@ class RecurrentUnit final : public Mixer {
         ops::linear_recurrence(ops::unary(log_a, {UnaryOp::exp}), input,
                                step.state->slots_of(name_.layer, "lru", step.iteration), step.segments);
     tap(state, name_, "lru");
-    Tensor y = o_.forward(ops::mul(ops::typecast(state, x.dtype()), y_.forward(x, step.mode)), step.mode);
-    tap(y, name_);
-    return y;
+    return o_.forward(ops::mul(ops::typecast(state, x.dtype()), y_.forward(x, step.mode)), step.mode);
   }
   void print(PlanRows& rows) const override {
     for (const Linear* part : {&x_, &y_, &o_}) ttt::print(part->plan(), rows);

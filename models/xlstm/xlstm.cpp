@@ -59,9 +59,7 @@ class MatrixLstm final : public Mixer {
         ops::mul(ops::layer_norm(h, {.epsilon = norm_eps_}).reshape(v.shape()), norm_.get());
     tap(normed, name_, "norm");
     const Tensor gate = gate_.forward(x, mode);
-    Tensor y = o_.forward(ops::mul(gate, ops::typecast(normed, gate.dtype())), mode);
-    tap(y, name_);
-    return y;
+    return o_.forward(ops::mul(gate, ops::typecast(normed, gate.dtype())), mode);
   }
   void print(PlanRows& rows) const override {
     for (const Linear* part : {&q_, &k_, &v_, &input_, &forget_, &gate_, &o_}) ttt::print(part->plan(), rows);

@@ -49,9 +49,7 @@ class HeadwiseMamba final : public Mixer {
         h, b, c, step.state->slots_of(name_.layer, "scan", step.iteration), step.segments, inner, heads_,
         {.dt = &dt, .dt_bias = &dt_bias_.get(), .a = &a_.get(), .d = &d_.get(), .softplus = true});
     tap(y, name_, "scan");
-    Tensor out = o_.forward(ops::mul(y, z_.forward(x, step.mode)), step.mode);
-    tap(out, name_);
-    return out;
+    return o_.forward(ops::mul(y, z_.forward(x, step.mode)), step.mode);
   }
   void print(PlanRows& rows) const override {
     for (const Linear* part : {&x_, &z_, &o_}) ttt::print(part->plan(), rows);

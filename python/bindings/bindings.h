@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "ttt/convert/load.h"
+#include "ttt/testing/evaluate.h"
 
 namespace ttt_python {
 
@@ -29,12 +30,17 @@ void bind_model(nb::module_&);  // ModelSpec, WeightMap, load, describe, Model, 
 void bind_generation(nb::module_&);  // SamplingParams, Generator, results
 void bind_evaluation(nb::module_&);  // perplexity, token agreement, goldens
 void bind_testing(nb::module_&);     // Selection, select_tests
+void bind_observers(nb::module_&);   // DebugRun, Comparison, Profile, the HTML report
 
 // Lets Python handle Ctrl-C and other signals; throws what it raises. Called without the GIL, from time to
 // time by whatever takes long.
 inline void check_signals() {
   const nb::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
+}
+
+inline ttt::testing::Progress interruptible() {
+  return [](std::size_t, std::size_t) { check_signals(); };
 }
 
 inline nb::object parse_json(const std::string& text) {

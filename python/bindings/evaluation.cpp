@@ -14,10 +14,6 @@ namespace {
 namespace testing = ttt::testing;
 using Unlocked = nb::call_guard<nb::gil_scoped_release>;
 
-testing::Progress interruptible() {
-  return [](std::size_t, std::size_t) { check_signals(); };
-}
-
 const ttt::Tokenizer& tokenizer_of(const Model& model) {
   if (!model.loaded->tokenizer)
     throw ttt::Error("no tokenizer", "evaluate_perplexity", "load a checkpoint that has one");

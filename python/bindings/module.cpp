@@ -49,4 +49,5 @@ NB_MODULE(_core, m) {
   ttt_python::bind_generation(m);
   ttt_python::bind_evaluation(m);
   ttt_python::bind_testing(m);
+  ttt_python::bind_observers(m);
 }

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
+from . import debug, perf, tests
 from ._core import (
     Batch,
     Capabilities,
@@ -36,7 +37,6 @@ from ._core import (
     PerplexityResult,
     PositionLogprobs,
     SamplingParams,
-    Selection,
     State,
     Stream,
     StreamDecoder,
@@ -56,19 +56,18 @@ from ._core import (
 )
 from ._core import describe as _describe
 from ._core import families as _families
-from ._core import select_tests as _select_tests
 from ._error import Error
-from ._libraries import PathLike, model_libraries
+from ._libraries import PathLike, all_libraries, model_libraries
 
 __version__: str = version()
 
 __all__ = [
     "Batch", "Capabilities", "CausalLM", "ChatTemplate", "Description", "Error", "GenerationDelta", "GenerationResult",
     "GenerationTimings", "Generator", "GeneratorStats", "GoldenResult", "GoldenRun", "KvLayerSpec", "Model", "ModelSpec",
-    "PerplexityResult", "PositionLogprobs", "SamplingParams", "Selection", "State", "Stream", "StreamDecoder", "Taps", "Tensor",
-    "TokenAccuracyResult", "TokenLogprob", "Tokenizer", "WeightMap", "backend_names", "describe", "evaluate_golden",
-    "evaluate_perplexity", "evaluate_tokens", "families", "load", "model_libraries", "precision_names", "select_tests",
-    "skus", "version",
+    "PerplexityResult", "PositionLogprobs", "SamplingParams", "State", "Stream", "StreamDecoder", "Taps", "Tensor",
+    "TokenAccuracyResult", "TokenLogprob", "Tokenizer", "WeightMap", "backend_names", "debug", "describe", "evaluate_golden",
+    "evaluate_perplexity", "evaluate_tokens", "families", "load", "model_libraries", "perf", "precision_names", "skus",
+    "tests", "version",
 ]
 
 Prompt = str | Sequence[int]
@@ -94,7 +93,8 @@ class Model(CausalLM):
                  cache: PathLike | None = None, model_libraries: Sequence[PathLike] = ()) -> None:
         super().__init__(path, spec=spec, weight_map=weight_map, backend=backend, sku=sku, mesh=mesh, precision=precision,
                          overrides=overrides, threads=threads, deterministic=deterministic, cache=cache,
-                         model_libraries=_libraries(model_libraries))
+                         model_libraries=all_libraries(model_libraries))
+        self.path = os.fspath(path)
         self._lock = threading.Lock()
         self._generator: Generator | None = None
 
@@ -145,10 +145,6 @@ class Model(CausalLM):
         return run(ids, _sampling(sampling, fields))
 
 
-def _libraries(given: Sequence[PathLike]) -> list[str]:
-    return [os.fspath(path) for path in given] + model_libraries()
-
-
 def load(path: PathLike, **options: Any) -> Model:
     """Loads a Hugging Face folder or a GGUF file; the options are those of ``Model``. Weights convert on first use."""
     return Model(path, **options)
@@ -156,18 +152,9 @@ def load(path: PathLike, **options: Any) -> Model:
 
 def describe(path: PathLike, *, model_libraries: Sequence[PathLike] = ()) -> Description:
     """Spec and weight map of a checkpoint without touching a weight; a folder with a config.json is enough."""
-    return _describe(path, model_libraries=_libraries(model_libraries))
-
-
-def select_tests(*, model: PathLike = "", family: str = "", skus: Sequence[str] = (), precision: str = "performance",
-                 module: str = "", changed: str = "", files: Sequence[str] = (), added: PathLike = "",
-                 build: PathLike = "", model_libraries: Sequence[PathLike] = ()) -> Selection:
-    """Module instances and tests by model, family, platforms, module, change (a git range) or new checkpoint, as
-    ``ttt tests select`` prints them; ``Selection.run()`` runs the instances."""
-    return _select_tests(model=model, family=family, skus=list(skus), precision=precision, module=module, changed=changed,
-                         files=list(files), added=added, build=build, model_libraries=_libraries(model_libraries))
+    return _describe(path, model_libraries=all_libraries(model_libraries))
 
 
 def families(model_libraries: Sequence[PathLike] = ()) -> list[dict]:
     """The families that the installed and the given libraries provide: name, architectures, gguf, library."""
-    return _families(_libraries(model_libraries))
+    return _families(all_libraries(model_libraries))

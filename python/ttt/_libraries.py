@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from ._error import Error
@@ -34,3 +35,8 @@ def _found() -> tuple[str, ...]:
 def model_libraries() -> list[str]:
     """Paths of the model libraries that installed packages name by entry points."""
     return list(_found())
+
+
+def all_libraries(given: Sequence[PathLike]) -> list[str]:
+    """The given ones, then those of installed packages."""
+    return [os.fspath(path) for path in given] + model_libraries()

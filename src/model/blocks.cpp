@@ -33,7 +33,7 @@ namespace {
 
 class BlockBase : public Block {
  public:
-  explicit BlockBase(BlockParts parts) : p(std::move(parts)), attn_(p.name / "attn"), ffn_(p.name / "ffn") {}
+  explicit BlockBase(BlockParts parts) : p(std::move(parts)) {}
   void print(PlanRows& rows) const override {
     if (p.attn_norm) p.attn_norm->print(rows);
     if (p.mixer) p.mixer->print(rows);
@@ -49,19 +49,10 @@ class BlockBase : public Block {
     if (p.residual_scale == 1) return ops::add(x, std::move(y));
     return ops::add(x, std::move(y), {.rhs_activation = {UnaryOp::mul_scalar, p.residual_scale}});
   }
-  Tensor mix(const Tensor& x, const Step& s) const {
-    const ModuleScope scope(attn_);
-    return p.mixer->forward(x, s);
-  }
-  Tensor feed(const Tensor& x, const Step& s) const {
-    const ModuleScope scope(ffn_);
-    return p.ffn->forward(x, s);
-  }
+  Tensor mix(const Tensor& x, const Step& s) const { return p.mixer->forward(x, s); }
+  Tensor feed(const Tensor& x, const Step& s) const { return p.ffn->forward(x, s); }
 
   BlockParts p;
-
- private:
-  ModuleName attn_, ffn_;
 };
 
 class PreNormBlock final : public BlockBase {

@@ -15,6 +15,7 @@
 #include "ttt/modules/lm_head.h"
 #include "ttt/modules/mlp.h"
 #include "ttt/modules/moe.h"
+#include "ttt/modules/shown.h"
 #include "ttt/perf/zone.h"
 #include "ttt/tensor/block_float.h"
 
@@ -58,6 +59,30 @@ class TokenWise final : public FeedForward {
  private:
   Module module_;
 };
+
+// A part under its name: to whoever measures time, hunts NaNs or listens to taps. So every mixer and every
+// feed-forward is seen alike, those of a model's own too.
+template <class Part>
+class Named final : public Part {
+ public:
+  Named(std::unique_ptr<Part> part, ModuleName name) : part_(std::move(part)), name_(std::move(name)) {}
+  Tensor forward(const Tensor& x, const Step& s) const override {
+    const ModuleScope scope(name_);
+    if (!debug::tapping()) [[likely]]
+      return part_->forward(x, s);
+    return shown(x, name_, [&](const Tensor& in) { return part_->forward(in, s); });
+  }
+  void print(PlanRows& rows) const override { part_->print(rows); }
+
+ private:
+  std::unique_ptr<Part> part_;
+  ModuleName name_;
+};
+template <class Part>
+std::unique_ptr<Part> named(std::unique_ptr<Part> part, const ModuleName& name) {
+  if (!part) return nullptr;
+  return std::make_unique<Named<Part>>(std::move(part), name);
+}
 
 // A part that does not divide on the mesh: every device runs all of it, on all of the stream.
 template <class Part>
@@ -155,10 +180,10 @@ class Builder {
   }
 
   std::unique_ptr<Mixer> mixer(const MixerSpec& spec, const ModuleName& name, const Target& target) const {
-    return std::visit([&](const auto& s) { return mixer(s, name, target); }, spec);
+    return named(std::visit([&](const auto& s) { return mixer(s, name, target); }, spec), name);
   }
   std::unique_ptr<FeedForward> ffn(const FfnSpec& spec, const ModuleName& name, const Target& target) const {
-    return std::visit([&](const auto& s) { return ffn(s, name, target); }, spec);
+    return named(std::visit([&](const auto& s) { return ffn(s, name, target); }, spec), name);
   }
   Attention attention(const AttentionSpec& spec, const ModuleName& name, const Target& target) const {
     const auto w = [&](const char* part) { return weight((name / part).path); };

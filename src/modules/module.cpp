@@ -1,6 +1,10 @@
 #include "ttt/modules/module.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "ttt/debug/input.h"
+#include "ttt/modules/shown.h"
 
 namespace ttt::inline v2 {
 
@@ -25,10 +29,13 @@ const Step::RowPlaces& Step::row_places() const {
   return row_places_;
 }
 
-void tap(const Tensor& x, const ModuleName& module, std::string_view part) {
-  if (!debug::tapping()) [[likely]]
-    return;
-  // The listener gets the layer as a number and the rest of the path as the name.
+namespace {
+
+// The module that runs whose result nobody has shown yet.
+thread_local const ModuleName* awaited = nullptr;
+
+// The listener gets the layer as a number and the rest of the path as the name.
+std::string name_in_layer(const ModuleName& module, std::string_view part) {
   std::string_view name = module.path;
   if (module.layer >= 0) {
     const std::string prefix = "layers." + std::to_string(module.layer);
@@ -36,7 +43,30 @@ void tap(const Tensor& x, const ModuleName& module, std::string_view part) {
   }
   std::string full(name);
   if (!part.empty()) full += (full.empty() ? "" : ".") + std::string(part);
-  debug::tap(x, full, module.layer);
+  return full;
+}
+
+}  // namespace
+
+void tap(const Tensor& x, const ModuleName& module, std::string_view part) {
+  if (!debug::tapping()) [[likely]]
+    return;
+  if (part.empty() && awaited != nullptr && module.path == awaited->path) awaited = nullptr;
+  debug::tap(x, name_in_layer(module, part), module.layer);
+}
+
+Tensor shown(const Tensor& x, const ModuleName& module, const std::function<Tensor(const Tensor&)>& forward) {
+  // A part that goes by the name of the module around it: that one shows.
+  if (awaited != nullptr && module.path == awaited->path) return forward(x);
+  const Tensor in = debug::input(x, name_in_layer(module, "in"), module.layer);
+  tap(in, module, "in");
+  struct Awaiting {
+    const ModuleName* outer;
+    ~Awaiting() { awaited = outer; }
+  } const awaiting{std::exchange(awaited, &module)};
+  Tensor y = forward(in);
+  if (awaited != nullptr) tap(y, module);
+  return y;
 }
 
 }  // namespace ttt::inline v2

@@ -6,11 +6,14 @@
 #include <cstdio>
 #include <functional>
 #include <limits>
+#include <map>
+#include <set>
 
 #include "testing/driver.h"
 #include "testing/numbers.h"
 #include "ttt/base/error.h"
 #include "ttt/convert/safetensors.h"
+#include "ttt/debug/input.h"
 
 namespace ttt::inline v2::testing {
 
@@ -75,6 +78,44 @@ const debug::Intermediate* DebugRun::find(std::string_view tap) const {
   return found == taps.end() ? nullptr : &*found;
 }
 
+namespace {
+
+constexpr std::string_view input_part = ".in";
+
+// Gives modules the inputs of DebugOptions::inputs, step by step.
+class OtherInputs {
+ public:
+  OtherInputs(const DebugOptions& options, std::size_t prompt)
+      : inputs_(options.inputs),
+        prompt_(static_cast<std::int64_t>(prompt)),
+        scope_(
+            [this](const Tensor& x, std::string_view name, int layer) { return replace(x, name, layer); }) {}
+  void next_step() { seen_.clear(); }
+
+ private:
+  std::optional<Tensor> replace(const Tensor& x, std::string_view name, int layer) {
+    std::string full = debug::full_name(name, layer);
+    if (const int times = ++seen_[full]; times > 1) full += "@" + std::to_string(times);  // as Capture
+    const Reference::Intermediate* other = inputs_(full);
+    const std::int64_t features = x.dim(-1), rows = x.shape().elements() / features;
+    if (other == nullptr || other->features != features || other->rows != prompt_) return {};
+    std::int64_t& done = done_[full];
+    const auto values =
+        std::span(other->values)
+            .subspan(static_cast<std::size_t>(done * features), static_cast<std::size_t>(rows * features));
+    done += rows;
+    return from_host(x.device(), values, x.shape(), x.dtype());
+  }
+
+  const std::function<const Reference::Intermediate*(std::string_view)>& inputs_;
+  std::int64_t prompt_;
+  std::map<std::string, int> seen_;
+  std::map<std::string, std::int64_t> done_;  // rows
+  debug::InputScope scope_;
+};
+
+}  // namespace
+
 DebugRun debug_run(const CausalLM& model, std::span<const std::int32_t> prompt, const DebugOptions& options) {
   require_numbers(model, "debugging");
   if (prompt.empty()) throw Error("no tokens", "the prompt", "give at least one");
@@ -86,6 +127,9 @@ DebugRun debug_run(const CausalLM& model, std::span<const std::int32_t> prompt, 
   if (const std::size_t limit = max_context(model); limit > 0 && prompt.size() > limit)
     throw Error(std::to_string(prompt.size()) + " tokens",
                 "the model has a context of " + std::to_string(limit), "shorten the prompt");
+  if (options.inputs && model.target().mesh != Mesh{})
+    throw Error("other inputs on the mesh " + to_string(model.target().mesh), "debugging",
+                "isolate modules on one device");
   DebugRun run{.precision = model.target().precision,
                .device = model.device().description(),
                .prompt = {prompt.begin(), prompt.end()},
@@ -102,11 +146,14 @@ DebugRun debug_run(const CausalLM& model, std::span<const std::int32_t> prompt, 
   }
   const Want want = !options.taps || options.taps("logits") ? Want::all_rows : Want::nothing;
   debug::Capture capture(options.taps);
+  std::optional<OtherInputs> other;
+  if (options.inputs) other.emplace(options, prompt.size());
   Driver driver(model, 1, prompt.size());
   const std::size_t first = prompt.size() - std::min(options.decode, prompt.size() - 1);
   driver.feed(prompt.first(first), want);
   for (std::size_t i = first; i < prompt.size(); ++i) {
     capture.next_step();
+    if (other) other->next_step();
     driver.feed(prompt.subspan(i, 1), want);
   }
   run.taps = capture.take();
@@ -167,7 +214,8 @@ using Counterpart = std::function<std::optional<Reference::Intermediate>(const s
 
 TapDifference difference(const debug::Intermediate& ours, const Reference::Intermediate& theirs,
                          const CompareOptions& options) {
-  TapDifference d{.tap = ours.tap, .rows = theirs.rows, .features = theirs.features};
+  TapDifference d{.tap = ours.tap, .rows = theirs.rows, .features = theirs.features, .bound = options.bound};
+  if (options.bounds) d.bound = options.bounds(d.tap).value_or(d.bound);
   if (ours.features != theirs.features || ours.rows < theirs.rows) {
     d.problem = std::to_string(ours.rows) + " rows of " + std::to_string(ours.features) + " features, not " +
                 std::to_string(theirs.rows) + " of " + std::to_string(theirs.features);
@@ -178,8 +226,8 @@ TapDifference difference(const debug::Intermediate& ours, const Reference::Inter
   const double scale = debug::rms(b);
   d.error = debug::max_abs_error(a, b);
   d.pcc = debug::pcc(a, b);
-  d.good = options.bound.required_pcc > 0 ? d.pcc >= options.bound.required_pcc
-                                          : d.error <= options.bound.tolerance * std::max(1.0, scale);
+  d.good = d.bound.required_pcc > 0 ? d.pcc >= d.bound.required_pcc
+                                    : d.error <= d.bound.tolerance * std::max(1.0, scale);
   std::vector<float> errors(a.size());
   std::size_t worst = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -204,15 +252,38 @@ TapDifference difference(const debug::Intermediate& ours, const Reference::Inter
   return d;
 }
 
+// The input of a module ("layers.3.attn.in", and of a layer that runs again "layers.3.attn.in@2").
+bool is_input(std::string_view tap) { return tap.substr(0, tap.find('@')).ends_with(input_part); }
+
 // `names`: what the counterpart has.
 Comparison compare(const CausalLM& model, std::span<const std::int32_t> prompt,
                    const std::vector<std::string>& names, const Counterpart& counterpart,
                    const CompareOptions& options) {
   Comparison c{.bound = options.bound};
   const auto wanted = [&](std::string_view tap) {
+    if (options.isolate && is_input(tap)) return false;  // it is the counterpart's own
     return (options.logits || tap != "logits") && (!options.debug.taps || options.debug.taps(tap));
   };
   DebugOptions debug = options.debug;
+  std::map<std::string, Reference::Intermediate, std::less<>> inputs;
+  std::set<std::string, std::less<>> used;
+  if (options.isolate) {
+    for (const std::string& name : names) {
+      if (!is_input(name)) continue;
+      if (auto theirs = counterpart(name); theirs && theirs->rows == static_cast<std::int64_t>(prompt.size()))
+        inputs.emplace(name, *std::move(theirs));
+    }
+    if (inputs.empty())
+      throw Error("no input of a module, of all " + std::to_string(prompt.size()) + " tokens",
+                  "what modules are to be isolated by",
+                  "compare with another run, or write the reference with the taps of all rows");
+    debug.inputs = [&](std::string_view tap) -> const Reference::Intermediate* {
+      const auto found = inputs.find(tap);
+      if (found == inputs.end()) return nullptr;
+      used.emplace(tap);
+      return &found->second;
+    };
+  }
   debug.taps = [&](std::string_view tap) {  // nothing is kept that has no counterpart
     if (!wanted(tap)) return false;
     if (std::ranges::find(names, tap) != names.end()) return true;
@@ -223,6 +294,7 @@ Comparison compare(const CausalLM& model, std::span<const std::int32_t> prompt,
   c.ours = run.precision + ", " + run.device;
   c.prompt = std::move(run.prompt);
   c.non_finite = std::move(run.non_finite);
+  c.isolated = used.size();
   for (debug::Intermediate& tap : run.taps) {
     if (const auto theirs = counterpart(tap.tap)) c.taps.push_back(difference(tap, *theirs, options));
     std::vector<float>().swap(tap.values);  // of long prompts they are large
@@ -241,13 +313,20 @@ const TapDifference* Comparison::first() const {
   return bad == taps.end() ? nullptr : &*bad;
 }
 
+std::string Comparison::expected() const {
+  if (isolated == 0) return to_string(bound);
+  return "of " + std::to_string(isolated) +
+         " modules, each by itself, what is recorded of it or its number "
+         "formats allow";
+}
+
 const TapDifference* Comparison::steepest() const {
   const TapDifference* found = nullptr;
   double before = 0, most = 0;
   for (const TapDifference& tap : taps) {
     if (!std::isfinite(tap.relative)) return &tap;
     if (tap.relative - before > most) most = tap.relative - before, found = &tap;
-    before = std::max(before, tap.relative);
+    if (isolated == 0) before = std::max(before, tap.relative);
   }
   return found;
 }
@@ -264,6 +343,8 @@ Comparison compare(const CausalLM& model, const CausalLM& other, std::span<const
                    const CompareOptions& options) {
   DebugOptions quiet = options.debug;
   quiet.hunt = false;
+  if (options.isolate && quiet.taps)
+    quiet.taps = [&](std::string_view tap) { return is_input(tap) || options.debug.taps(tap); };
   DebugRun theirs = debug_run(other, prompt, quiet);
   std::vector<std::string> names;
   for (const debug::Intermediate& tap : theirs.taps) names.push_back(tap.tap);

@@ -197,14 +197,37 @@ std::string text(const char* format, double a, double b, double c) {
 
 }  // namespace
 
-Comparison compare(const std::vector<Expectation>& known, const SelectedInstance& selected,
-                   const InstanceResult& result, std::string_view device, double tolerance,
-                   double most_spread) {
-  const std::string key = selected.instance.key();
-  const Expectation* expected = nullptr;  // of this machine, or of any for the accuracy
+const Expectation* find_expectation(const std::vector<Expectation>& known, std::string_view key,
+                                    std::string_view device) {
+  const Expectation* found = nullptr;
   for (const Expectation& e : known) {
-    if (e.key == key && (expected == nullptr || e.device == device)) expected = &e;
+    if (e.key == key && (found == nullptr || e.device == device)) found = &e;
   }
+  return found;
+}
+
+Judgement judge(const Timing& measured, const Timing& expected, double tolerance, double most_spread) {
+  Judgement j{.ratio = measured.median / expected.median,
+              .low = measured.low / expected.high,
+              .high = measured.high / expected.low};
+  j.why = text("%.2f times the recorded time, between %.2f and %.2f", j.ratio, j.low, j.high);
+  if (measured.spread > most_spread) {
+    j.verdict = Verdict::noisy;
+    j.why = text("spread of %.0f %%, at most %.0f %% tells something", 100 * measured.spread,
+                 100 * most_spread, 0);
+  } else if (j.low > 1 + tolerance) {
+    j.verdict = Verdict::worse;
+  } else if (j.high < 1 / (1 + tolerance)) {
+    j.verdict = Verdict::better;
+  } else {
+    j.verdict = Verdict::as_expected;
+  }
+  return j;
+}
+
+Judgement judge(const std::vector<Expectation>& known, const SelectedInstance& selected,
+                const InstanceResult& result, std::string_view device, double tolerance, double most_spread) {
+  const Expectation* expected = find_expectation(known, selected.instance.key(), device);
   if (result.outcome == Outcome::failed) return {.verdict = Verdict::inaccurate, .why = result.detail};
   if (result.outcome == Outcome::skipped) return {.verdict = Verdict::unknown, .why = result.detail};
   if (expected == nullptr) return {.verdict = Verdict::unknown, .why = "nothing is recorded"};
@@ -218,27 +241,10 @@ Comparison compare(const std::vector<Expectation>& known, const SelectedInstance
   if (result.seconds.empty()) return {.verdict = Verdict::as_expected, .why = accuracy};
   if (expected->device != device || !expected->time)
     return {.verdict = Verdict::unknown, .why = accuracy + "; no time of this machine is recorded"};
-  const Timing measured = summarize(result.seconds);
-  const Timing& before = *expected->time;
-  Comparison c{.ratio = measured.median / before.median,
-               .low = measured.low / before.high,
-               .high = measured.high / before.low};
-  c.why = text("%.2f times the recorded time, between %.2f and %.2f", c.ratio, c.low, c.high);
-  if (measured.spread > most_spread) {
-    c.verdict = Verdict::noisy;
-    c.why = text("spread of %.0f %%, at most %.0f %% tells something", 100 * measured.spread,
-                 100 * most_spread, 0);
-  } else if (c.low > 1 + tolerance) {
-    c.verdict = Verdict::worse;
-  } else if (c.high < 1 / (1 + tolerance)) {
-    c.verdict = Verdict::better;
-  } else {
-    c.verdict = Verdict::as_expected;
-  }
-  return c;
+  return judge(summarize(result.seconds), *expected->time, tolerance, most_spread);
 }
 
-std::string machine(const std::string& backend, int threads) {
+std::string machine(std::string_view description) {
   std::string model = "unknown processor";
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
@@ -248,7 +254,11 @@ std::string machine(const std::string& backend, int threads) {
       break;
     }
   }
-  return model + ", " + open_device(backend, {.threads = threads, .isa = {}, .sku = {}})->description();
+  return model + ", " + std::string(description);
+}
+
+std::string machine(const std::string& backend, int threads) {
+  return machine(open_device(backend, {.threads = threads, .isa = {}, .sku = {}})->description());
 }
 
 }  // namespace ttt::inline v2::testing

@@ -104,7 +104,8 @@ class Network {
     }
   }
 
-  std::vector<ModuleInstance> instances() {
+  // In prefill.
+  const std::vector<ModuleInstance>& instances() {
     embedding();
     const Json none = Json::object();
     for (int i = 0; i < static_cast<int>(spec_.layers.size()); ++i) {
@@ -113,13 +114,10 @@ class Network {
     }
     if (spec_.final_norm) norm("norm", -1, json_.value("norm", none), spec_.dim);
     head();
-    std::vector<ModuleInstance> all = found_;
-    for (ModuleInstance& instance : found_) {
-      instance.mode = Mode::decode;
-      all.push_back(std::move(instance));
-    }
-    return all;
+    return found_;
   }
+  // Each module's path, and its place in instances().
+  const std::map<std::string, std::size_t>& paths() const { return paths_; }
 
  private:
   void embedding() {
@@ -265,6 +263,7 @@ class Network {
     const auto [at, added] = index_.try_emplace(instance.key(), found_.size());
     if (added) found_.push_back(std::move(instance));
     ++found_[at->second].count;
+    paths_.emplace(path, at->second);
   }
 
   const ModelSpec& spec_;
@@ -273,7 +272,7 @@ class Network {
   std::string sku_;
   std::vector<WeightSlot> matrices_;
   std::vector<ModuleInstance> found_;
-  std::map<std::string, std::size_t> index_;
+  std::map<std::string, std::size_t> index_, paths_;
 };
 
 }  // namespace
@@ -297,7 +296,22 @@ std::string ModuleInstance::key() const {
 }
 
 std::vector<ModuleInstance> module_instances(const ModelSpec& spec, const Target& target) {
-  return Network(spec, target).instances();
+  std::vector<ModuleInstance> all = Network(spec, target).instances();
+  const std::size_t distinct = all.size();
+  for (std::size_t i = 0; i < distinct; ++i) {
+    all.push_back(all[i]);
+    all.back().mode = Mode::decode;
+  }
+  return all;
+}
+
+std::map<std::string, ModuleInstance, std::less<>> instances_by_path(const ModelSpec& spec,
+                                                                     const Target& target) {
+  Network network(spec, target);
+  const std::vector<ModuleInstance>& instances = network.instances();
+  std::map<std::string, ModuleInstance, std::less<>> by_path;
+  for (const auto& [path, index] : network.paths()) by_path.emplace(path, instances[index]);
+  return by_path;
 }
 
 }  // namespace ttt::inline v2::testing

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <map>
 
 #include "testing/measure.h"
 #include "testing/workload.h"
 #include "ttt/base/error.h"
+#include "ttt/debug/capture.h"
 #include "ttt/perf/perfetto.h"
 #include "ttt/runtime/generator.h"
 #include "ttt/testing/bench.h"
@@ -49,6 +51,29 @@ double mean_seconds(const std::vector<Run>& runs) {
   return runs.empty() ? 0 : sum / static_cast<double>(runs.size());
 }
 
+std::vector<PhaseProfile::Module> modules_of(const std::vector<Run>& runs) {
+  std::map<std::string, PhaseProfile::Module> found;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    for (const perf::Share& share : runs[i].shares) {
+      std::string path = debug::full_name(share.module, share.layer);
+      while (!path.empty()) {
+        PhaseProfile::Module& module = found[path];
+        module.seconds.resize(runs.size());
+        module.seconds[i] += share.seconds;
+        if (i == 0) module.bytes += share.bytes, module.flops += share.flops;
+        const std::size_t dot = path.rfind('.');
+        path.resize(dot == std::string::npos ? 0 : dot);
+      }
+    }
+  }
+  std::vector<PhaseProfile::Module> modules;
+  for (auto& [path, module] : found) {
+    module.path = path;
+    modules.push_back(std::move(module));
+  }
+  return modules;
+}
+
 // Runs `work` alternately with nobody listening and with a profile.
 PhaseProfile measure(const char* name, std::size_t tokens, int pairs, const std::function<void()>& work,
                      const std::function<void()>& progress) {
@@ -66,6 +91,7 @@ PhaseProfile measure(const char* name, std::size_t tokens, int pairs, const std:
                      .tokens = tokens,
                      .seconds = mean_seconds(profiled),
                      .plain_seconds = mean_seconds(plain)};
+  phase.modules = modules_of(profiled);
   std::vector<perf::Share> all;
   for (Run& run : profiled) all.insert(all.end(), run.shares.begin(), run.shares.end());
   phase.shares = perf::group(all, perf::GroupBy::all);

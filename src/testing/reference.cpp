@@ -84,6 +84,11 @@ std::string Reference::metadata(std::string_view key) const {
   return found == all.end() ? std::string() : found->second;
 }
 
+std::string Reference::precision() const {
+  const std::string dtype = metadata("dtype");
+  return dtype.empty() || dtype == "float32" ? "f32" : dtype == "bfloat16" ? "bf16" : dtype;
+}
+
 std::optional<double> Reference::bf16_pcc() const {
   const std::string text = metadata("bf16_pcc");
   if (text.empty()) return {};

@@ -55,6 +55,17 @@ Json json_of(const std::vector<debug::NonFinite>& all) {
 
 }  // namespace
 
+ReportSubject report_subject(const LoadedModel& loaded, std::string name,
+                             std::span<const std::int32_t> prompt) {
+  ReportSubject subject{
+      .model = std::move(name), .architecture = loaded.architecture, .family = loaded.family};
+  if (!loaded.tokenizer) return subject;
+  for (const std::int32_t id : prompt)
+    subject.token_texts.push_back(
+        loaded.tokenizer->decode(std::span(&id, 1), {.skip_special_tokens = false}));
+  return subject;
+}
+
 std::string to_json(const DebugRun& run, const ReportSubject& subject) {
   Json json = head("debug_run", subject);
   json["precision"] = run.precision;
@@ -73,9 +84,10 @@ std::string to_json(const Comparison& c, const ReportSubject& subject) {
   Json json = head("debug_compare", subject);
   json["ours"] = c.ours;
   json["theirs"] = c.theirs;
-  json["expected"] = to_string(c.bound);
-  json["required_pcc"] = c.bound.required_pcc;
+  json["expected"] = c.expected();
+  json["required_pcc"] = c.isolated > 0 ? 0 : c.bound.required_pcc;
   json["tolerance"] = c.bound.tolerance;
+  json["isolated_modules"] = c.isolated;
   const TapDifference* const first = c.first();
   const TapDifference* const steepest = c.steepest();
   json["agrees"] = first == nullptr;
@@ -91,6 +103,7 @@ std::string to_json(const Comparison& c, const ReportSubject& subject) {
              {"rows", tap.rows},
              {"features", tap.features},
              {"good", tap.good},
+             {"expected", to_string(tap.bound)},
              {"largest_error", rounded(tap.error)},
              {"relative_error", rounded(tap.relative)},
              {"pcc", tap.pcc},
@@ -140,6 +153,18 @@ std::string to_json(const ProfileResult& result, const ReportSubject& subject) {
                         {"module", share.module},
                         {"op", share.op},
                         {"time_ms", rounded(share.seconds * 1e3)}});
+    Json judged = Json::array();
+    for (const ModuleJudgement& j : phase.judged)
+      judged.push_back({{"key", j.key},
+                        {"modules", j.modules},
+                        {"time_us", rounded(j.measured.median * 1e6)},
+                        {"expected_us", rounded(j.expected * 1e6)},
+                        {"ratio", rounded(j.judgement.ratio)},
+                        {"ratio_low", rounded(j.judgement.low)},
+                        {"ratio_high", rounded(j.judgement.high)},
+                        {"of_roof_percent", rounded(100 * j.measured_roof)},
+                        {"expected_of_roof_percent", rounded(100 * j.expected_roof)},
+                        {"verdict", name(j.judgement.verdict)}});
     const double least = result.roof.seconds(phase.bytes, phase.flops);
     json["phases"].push_back({{"phase", phase.name},
                               {"tokens", phase.tokens},
@@ -149,6 +174,7 @@ std::string to_json(const ProfileResult& result, const ReportSubject& subject) {
                               {"flops", phase.flops},
                               {"of_roof_percent", rounded(100 * least / phase.seconds)},
                               {"rows", std::move(rows)},
+                              {"expectations", std::move(judged)},
                               {"by_layer", std::move(layers)}});
   }
   json["counters"] = Json::array();

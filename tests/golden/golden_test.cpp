@@ -16,6 +16,7 @@
 #include "ttt/convert/safetensors.h"
 #include "ttt/ops/backend.h"
 #include "ttt/runtime/generator.h"
+#include "ttt/testing/debug.h"
 #include "ttt/testing/evaluate.h"
 #include "ttt/testing/fixture.h"
 
@@ -94,6 +95,43 @@ TEST(GoldenPromptLookup, OutputIsThatOfPlainGreedy) {
   EXPECT_GT(accepted, 100u);
   EXPECT_GT(refused, 5u);
   EXPECT_GT(equal, 50u);
+}
+
+// Whoever wrote a mixer or a feed-forward, what goes in and what comes out shows, once.
+TEST(GoldenTaps, ShowEveryMixerAndFeedForward) {
+  const fs::path folder = fs::path(testing::TempDir()) / ("taps-" + std::to_string(::getpid()));
+  std::size_t custom = 0;
+  for (const fs::path& fixture : fixtures()) {
+    SCOPED_TRACE(fixture.stem());
+    fs::remove_all(folder);
+    ttt::testing::write_fixture(fixture, folder);
+    const ttt::LoadedModel loaded =
+        ttt::load(folder, {.precision = "f32", .threads = 1, .cache = fs::path()});
+    const std::int32_t prompt[] = {5, 9, 17, 3, 11, 9};
+    const ttt::testing::DebugRun run = ttt::testing::debug_run(*loaded.model, prompt, {.hunt = false});
+    const auto at = [&](const std::string& tap) {
+      const auto* found = run.find(tap);
+      return found == nullptr ? -1 : found - run.taps.data();
+    };
+    const auto expect_seen = [&](const std::string& module) {
+      EXPECT_GE(at(module + ".in"), 0) << module;
+      EXPECT_GT(at(module), at(module + ".in")) << module;
+      EXPECT_EQ(at(module + "@2"), -1) << module;
+      EXPECT_EQ(at(module + ".in@2"), -1) << module;
+    };
+    const std::vector<ttt::LayerSpec>& layers = loaded.model->spec().layers;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      const std::string layer = "layers." + std::to_string(i);
+      EXPECT_GE(at(layer), 0) << layer;
+      if (layers[i].block) continue;
+      if (!std::holds_alternative<ttt::Absent>(layers[i].mixer)) expect_seen(layer + ".attn");
+      if (!std::holds_alternative<ttt::Absent>(layers[i].ffn)) expect_seen(layer + ".ffn");
+      custom += std::holds_alternative<ttt::CustomSpec>(layers[i].mixer) ||
+                std::holds_alternative<ttt::CustomSpec>(layers[i].ffn);
+    }
+  }
+  fs::remove_all(folder);
+  EXPECT_GT(custom, 20u);
 }
 
 // The same on every instruction set that works here: every kernel has its turn, whatever the machine's best

@@ -2,10 +2,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
 
 #include "modules/support.h"
+#include "ttt/debug/input.h"
+#include "ttt/debug/tap.h"
 #include "ttt/model/build.h"
 #include "ttt/modules/linear.h"
+#include "ttt/perf/profile.h"
 
 namespace {
 
@@ -225,17 +230,70 @@ class Projection final : public Mixer {
   Linear linear_;
 };
 
-TEST(Build, CustomModulesComeByName) {
+ModelSpec spec_with_projection() {
   ModelSpec spec = small_spec();
   spec.layers[0].mixer = CustomSpec{.name = "projection",
                                     .weights = {{.name = "w", .rows = 40, .cols = 40}},
                                     .state = {{.name = "s", .elements = 3}}};
-  EXPECT_THROW(build(spec, random_weights(), f32_target(), cpu_home()), Error);
+  return spec;
+}
+
+CustomModules projection() {
   CustomModules modules;
   modules.mixers["projection"] = [](const BuildContext& c, std::string_view) {
     return std::make_unique<Projection>(c);
   };
-  const auto lm = build(spec, random_weights(), f32_target(), cpu_home(), modules);
+  return modules;
+}
+
+// A module shows nothing itself: what it gets and gives, and its time, are seen nevertheless.
+TEST(Build, CustomModulesAreSeenFromOutside) {
+  const auto lm = build(spec_with_projection(), random_weights(), f32_target(), cpu_home(), projection());
+  const auto state = lm->allocate(geometry);
+  std::vector<std::string> names;
+  std::map<std::string, std::vector<float>> shown;
+  const auto run = [&] {
+    names.clear();
+    const debug::TapScope taps([&](const Tensor& x, std::string_view name, int layer) {
+      names.push_back(std::to_string(layer) + " " + std::string(name));
+      shown[names.back()] = to_host(x);
+    });
+    Sequence s{0, prompt(4, 8)};
+    (void)advance(*lm, *state, {&s}, {4});
+  };
+  const perf::Profile profile;
+  run();
+  for (const char* name :
+       {"0 attn.in", "0 attn", "0 ffn.in", "0 ffn", "1 attn.in", "1 attn", "1 ffn.in", "1 ffn"})
+    EXPECT_EQ(std::ranges::count(names, name), 1) << name;
+  EXPECT_EQ(shown.at("0 attn.in"), shown.at("0 attn_norm"));
+  EXPECT_LT(std::ranges::find(names, "0 attn.in"), std::ranges::find(names, "0 attn"));
+  const auto spans = profile.spans();
+  EXPECT_TRUE(std::ranges::any_of(spans, [&](const perf::Span& s) {
+    return s.kind == perf::ZoneKind::module && profile.name(s.name) == "layers.0.attn";
+  }));
+
+  // On another input, and on its own again afterwards.
+  const std::vector<float> before = shown.at("0 attn");
+  {
+    const debug::InputScope zeros([](const Tensor& x, std::string_view name, int layer) {
+      std::optional<Tensor> other;
+      if (layer == 0 && name == "attn.in")
+        other = from_host(x.device(), std::vector<float>(static_cast<std::size_t>(x.shape().elements())),
+                          x.shape(), x.dtype());
+      return other;
+    });
+    run();
+    for (const float value : shown.at("0 attn")) EXPECT_EQ(value, 0);
+    EXPECT_NE(shown.at("1 attn.in"), std::vector<float>(4 * 40));
+  }
+  run();
+  EXPECT_EQ(shown.at("0 attn"), before);
+}
+
+TEST(Build, CustomModulesComeByName) {
+  EXPECT_THROW(build(spec_with_projection(), random_weights(), f32_target(), cpu_home()), Error);
+  const auto lm = build(spec_with_projection(), random_weights(), f32_target(), cpu_home(), projection());
   EXPECT_FALSE(lm->capabilities().prefix_reuse);
   EXPECT_EQ(lm->kv_layers().size(), 1u);
   const auto state = lm->allocate(geometry);

@@ -156,15 +156,3 @@ def test_families_and_backends():
     assert any("LlamaForCausalLM" in family["architectures"] for family in ttt.families())
     assert "n150" in ttt.skus() and "bfp8_b" in ttt.precision_names()
     assert ttt.__version__.count(".") == 2
-
-
-def test_tests_are_selected_and_run(checkpoint):
-    selection = ttt.select_tests(family="llama", module="norm")
-    assert 0 < len(selection.instances) < selection.of_instances
-    assert all(row["kind"].startswith("norm") and row["why"] for row in selection.instances)
-    own = ttt.select_tests(model=checkpoint, precision="f32")
-    rows = own.run(threads=2, repeats=2)
-    assert len(rows) == own.of_instances
-    assert all(row["outcome"] == "pass" and row["pcc"] > 0.99999 and len(row["seconds"]) == 2 for row in rows)
-    with pytest.raises(ttt.Error, match="nearest is llama"):
-        ttt.select_tests(family="lama")

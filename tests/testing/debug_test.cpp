@@ -14,6 +14,7 @@
 #include "ttt/base/error.h"
 #include "ttt/convert/load.h"
 #include "ttt/convert/safetensors.h"
+#include "ttt/testing/expectations.h"
 #include "ttt/testing/fixture.h"
 #include "ttt/testing/profile.h"
 #include "ttt/testing/report.h"
@@ -212,6 +213,98 @@ TEST(Compare, WhatOnlyOneHasIsListed) {
   EXPECT_TRUE(c.taps.empty());
 }
 
+// A model whose first layer attends to a window that it should not have.
+ttt::LoadedModel wrong_in_layer_0() {
+  const ttt::LoadOptions options = tiny().options("f32");
+  ttt::Description description = ttt::describe(tiny().folder, options);
+  std::get<ttt::AttentionSpec>(description.spec.layers[0].mixer).window = 3;
+  return ttt::load(tiny().folder, description, options);
+}
+
+TEST(Compare, IsolatedModulesShowTheirOwnErrorAlone) {
+  const ttt::LoadedModel wrong = wrong_in_layer_0();
+  const auto differ = [](const Comparison& c) {
+    std::vector<std::string> taps;
+    for (const TapDifference& tap : c.taps)
+      if (!tap.good) taps.push_back(tap.tap);
+    return taps;
+  };
+  CompareOptions options{.bound = {.tolerance = 1e-3}};
+  options.debug.taps = select_taps("attn*,ffn*", "");
+  const Comparison whole = compare(*wrong.model, model(), reference().input_ids(), options);
+  EXPECT_EQ(whole.isolated, 0u);
+  EXPECT_GT(differ(whole).size(), 10u) << "everything behind it is wrong because of it";
+  options.isolate = true;
+  const std::vector<std::string> its_own{"layers.0.attn.context", "layers.0.attn"};
+  for (const std::size_t decode : {0, 4}) {
+    options.debug.decode = decode;
+    const Comparison alone = compare(*wrong.model, model(), reference().input_ids(), options);
+    EXPECT_EQ(alone.isolated, 6u);
+    std::vector<std::string> found = differ(alone);
+    std::erase_if(found, [](const std::string& tap) { return tap.ends_with("_norm"); });  // in the stream
+    EXPECT_EQ(found, its_own) << decode;
+    ASSERT_NE(alone.steepest(), nullptr);
+    EXPECT_TRUE(alone.steepest()->tap.starts_with("layers.0.attn")) << alone.steepest()->tap;
+    EXPECT_NE(alone.expected().find("of 6 modules"), std::string::npos);
+    for (const TapDifference& tap : alone.taps) EXPECT_FALSE(tap.tap.ends_with(".in")) << tap.tap;
+  }
+  // Against a file; what it does not have of the whole prompt can not be run on.
+  const fs::path file = tiny().folder / "whole.safetensors";
+  write_reference(debug_run(model(), reference().input_ids()), file);
+  options.debug.decode = 0;
+  EXPECT_EQ(compare(*wrong.model, Reference::open(file), options).isolated, 6u);
+  EXPECT_NE(message([&] { (void)compare(model(), reference(), options); }).find("no input of a module"),
+            std::string::npos);
+  ttt::LoadOptions mesh = tiny().options("f32");
+  mesh.mesh = ttt::Mesh{1, 2};
+  const ttt::LoadedModel divided = ttt::load(tiny().folder, mesh);
+  EXPECT_NE(message([&] {
+              (void)compare(*divided.model, model(), reference().input_ids(), options);
+            }).find("on one device"),
+            std::string::npos);
+}
+
+TEST(Compare, ModulesAloneReachWhatTheirFormatsPromise) {
+  for (const char* precision : {"bf16", "bfp8_b", "accuracy", "performance", "bfp4_b"}) {
+    const ttt::LoadedModel other = tiny().load(precision);
+    CompareOptions options{.bound = expected_bound(precision), .isolate = true};
+    options.bounds =
+        instance_bounds(model().spec(), model().target(), other.model->target(), std::vector<Expectation>{});
+    const Comparison c = compare(*other.model, model(), reference().input_ids(), options);
+    EXPECT_EQ(c.first(), nullptr) << precision << ": " << to_string(*c.first());
+    const auto attn = std::ranges::find(c.taps, "layers.1.attn", &TapDifference::tap);
+    ASSERT_NE(attn, c.taps.end());
+    EXPECT_GT(attn->bound.required_pcc, options.bound.required_pcc)
+        << precision << ": tighter than a network";
+  }
+}
+
+TEST(InstanceBounds, AreWhatIsRecordedWithRoom) {
+  const ttt::ModelSpec& spec = model().spec();
+  const ttt::Target f32 = model().target(), bf16 = ttt::make_target(ttt::hw::cpu(), "bf16");
+  const auto plain = instance_bounds(spec, f32, bf16, {});
+  EXPECT_NEAR(plain("layers.1.ffn")->required_pcc, 0.998, 1e-12);
+  EXPECT_NEAR(plain("layers.1.attn.q")->required_pcc, 0.998, 1e-12) << "that of the module around it";
+  for (const char* tap : {"embed", "layers.1", "layers.1.attn_norm", "norm", "logits", ""})
+    EXPECT_FALSE(plain(tap)) << tap;
+  EXPECT_EQ(instance_bounds(spec, f32, f32, {})("layers.1.ffn")->tolerance, 2e-3);
+
+  const auto row = [&](const ttt::Target& target, double pcc, double error) {
+    const auto instances = instances_by_path(spec, target);
+    return Expectation{.key = instances.at("layers.1.ffn").key(),
+                       .device = "another machine",
+                       .pcc_at_least = pcc,
+                       .error_at_most = error};
+  };
+  const auto tight = instance_bounds(spec, bf16, f32, {row(bf16, 0.99999, 0.1)});
+  EXPECT_NEAR(tight("layers.2.ffn.up")->required_pcc, 0.9999, 1e-12) << "all layers are one instance";
+  EXPECT_NEAR(tight("layers.2.attn")->required_pcc, 0.998, 1e-12);
+  // Never more than the formats allow.
+  EXPECT_NEAR(instance_bounds(spec, bf16, f32, {row(bf16, 0.9, 1)})("layers.1.ffn")->required_pcc, 0.998,
+              1e-12);
+  EXPECT_NEAR(instance_bounds(spec, f32, f32, {row(f32, 1, 1e-5)})("layers.1.ffn")->tolerance, 1e-4, 1e-12);
+}
+
 TEST(Compare, CorruptFilesAreErrors) {
   const fs::path file = tiny().folder / "corrupt.safetensors";
   std::ofstream(file) << "not a safetensors file at all";
@@ -288,6 +381,60 @@ TEST(Profile, SaysWhereTimeGoes) {
   EXPECT_NE(html_report(documents).find("attn.qkv"), std::string::npos);
   const json json_of = json::parse(documents[0]);
   EXPECT_EQ(json_of.at("phases").at(1).at("phase"), "decode");
+}
+
+TEST(Profile, HasTheTimeOfEveryModule) {
+  const ProfileResult result = profile(model(), {.prompt_tokens = 16, .new_tokens = 4, .threads = 1});
+  for (const PhaseProfile& phase : result.phases) {
+    const auto find = [&](const char* path) {
+      const auto found = std::ranges::find(phase.modules, path, &PhaseProfile::Module::path);
+      return found == phase.modules.end() ? PhaseProfile::Module{} : *found;
+    };
+    const PhaseProfile::Module attn = find("layers.2.attn"), qkv = find("layers.2.attn.qkv");
+    ASSERT_EQ(qkv.seconds.size(), 2u) << "the faster half";
+    for (std::size_t i = 0; i < 2; ++i) EXPECT_GT(attn.seconds[i], qkv.seconds[i]);
+    EXPECT_GT(attn.flops, qkv.flops);
+    EXPECT_EQ(qkv.flops, 2u * phase.tokens * 64 * 128);
+    EXPECT_GT(find("lm_head").bytes, 0u);
+  }
+}
+
+// A profile with two feed-forwards of 1 ms each.
+ProfileResult measured_profile() {
+  ProfileResult result{.precision = "f32", .device = model().device().description()};
+  result.roof = {.read_bandwidth = 1e9, .matrix_peak = 1e12};
+  result.phases = {{.name = "prefill", .seconds = 3e-3}, {.name = "decode", .seconds = 3e-3}};
+  for (const char* path : {"layers.0.ffn", "layers.1.ffn", "layers.1.ffn.up", "layers.0"})
+    result.phases[0].modules.push_back({path, std::vector<double>(9, 1e-3), 100'000, 1000});
+  return result;
+}
+
+TEST(Profile, ModulesStandBesideTheirExpectations) {
+  Expectation row{.key = instances_by_path(model().spec(), model().target()).at("layers.0.ffn").key(),
+                  .device = machine(model().device().description()),
+                  .time = Timing{.median = 0.5e-3, .low = 0.49e-3, .high = 0.51e-3, .repeats = 15},
+                  .bytes = 100'000,
+                  .flops = 1000};
+  ProfileResult result = measured_profile();
+  judge(result, model(), {row});
+  ASSERT_EQ(result.phases[0].judged.size(), 1u) << "one instance";
+  const ModuleJudgement& slow = result.phases[0].judged[0];
+  EXPECT_EQ(slow.key, row.key);
+  EXPECT_EQ(slow.modules, 2u);
+  EXPECT_EQ(slow.judgement.verdict, Verdict::worse);
+  EXPECT_NEAR(slow.judgement.ratio, 2, 1e-9);
+  EXPECT_NEAR(slow.measured_roof, 0.1, 1e-9) << "100 kB at 1 GB/s take 100 us";
+  EXPECT_NEAR(slow.expected_roof, 0.2, 1e-9);
+  EXPECT_TRUE(result.phases[1].judged.empty()) << "the row is of prefill";
+  // Of half the work, 0.5 ms is what 1 ms is of all.
+  row.bytes = 50'000;
+  judge(result, model(), {row});
+  EXPECT_EQ(result.phases[0].judged.at(0).judgement.verdict, Verdict::as_expected);
+  const json document = json::parse(to_json(result, {.model = "tiny"}));
+  EXPECT_EQ(document.at("phases").at(0).at("expectations").at(0).at("verdict"), "as expected");
+  row.device = "another machine";
+  judge(result, model(), {row});
+  EXPECT_TRUE(result.phases[0].judged.empty());
 }
 
 TEST(Profile, RoofOfWork) {

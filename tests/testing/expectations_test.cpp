@@ -107,9 +107,9 @@ TEST(Expectations, OfTheReleaseCanBeRead) {
   EXPECT_TRUE(known_expectations("nothing").empty());
 }
 
-TEST(Comparison, SaysBetterAsExpectedOrWorse) {
+TEST(Judge, SaysBetterAsExpectedOrWorse) {
   const auto word = [&](const InstanceResult& r, std::string_view device = "machine A") {
-    return compare(expected(), instance(), r, device).verdict;
+    return judge(expected(), instance(), r, device).verdict;
   };
   EXPECT_EQ(word(measured(1e-3)), Verdict::as_expected);
   EXPECT_EQ(word(measured(1.05e-3)), Verdict::as_expected);  // within the tolerance
@@ -118,29 +118,29 @@ TEST(Comparison, SaysBetterAsExpectedOrWorse) {
   EXPECT_EQ(word(measured(1.5e-3, 0.2)), Verdict::noisy);
   // No time of another machine says anything about this one.
   EXPECT_EQ(word(measured(1.5e-3), "machine B"), Verdict::unknown);
-  EXPECT_EQ(compare(expected(), instance(), measured(9e-3), "machine B").ratio, 0);
-  EXPECT_EQ(compare(expected(), instance(256), measured(1e-3), "machine A").verdict, Verdict::unknown);
-  const Comparison slow = compare(expected(), instance(), measured(2e-3), "machine A");
+  EXPECT_EQ(judge(expected(), instance(), measured(9e-3), "machine B").ratio, 0);
+  EXPECT_EQ(judge(expected(), instance(256), measured(1e-3), "machine A").verdict, Verdict::unknown);
+  const Judgement slow = judge(expected(), instance(), measured(2e-3), "machine A");
   EXPECT_NEAR(slow.ratio, 2, 0.02);
   EXPECT_LE(slow.low, slow.ratio);
   EXPECT_GE(slow.high, slow.ratio);
   EXPECT_NE(slow.why.find("2.0"), std::string::npos) << slow.why;
 }
 
-TEST(Comparison, InaccuracyIsAFailureOnEveryMachine) {
+TEST(Judge, InaccuracyIsAFailureOnEveryMachine) {
   InstanceResult off = measured(1e-3);
   off.pcc = 0.99;
-  EXPECT_EQ(compare(expected(), instance(), off, "machine B").verdict, Verdict::inaccurate);
+  EXPECT_EQ(judge(expected(), instance(), off, "machine B").verdict, Verdict::inaccurate);
   off = measured(1e-3);
   off.error = 1;
-  EXPECT_EQ(compare(expected(), instance(), off, "machine A").verdict, Verdict::inaccurate);
+  EXPECT_EQ(judge(expected(), instance(), off, "machine A").verdict, Verdict::inaccurate);
   off.error = 0.01;
   off.pcc = std::nan("");
-  EXPECT_EQ(compare(expected(), instance(), off, "machine A").verdict, Verdict::inaccurate);
+  EXPECT_EQ(judge(expected(), instance(), off, "machine A").verdict, Verdict::inaccurate);
   off = measured(1e-3);
   off.outcome = Outcome::failed;
   off.detail = "refused";
-  EXPECT_EQ(compare(expected(), instance(), off, "machine A").why, "refused");
+  EXPECT_EQ(judge(expected(), instance(), off, "machine A").why, "refused");
 }
 
 }  // namespace

@@ -105,11 +105,13 @@ class Taps(contextlib.AbstractContextManager):
                 self._output(getattr(layer, name, None), tap, k)
             attention, feed_forward = find(layer, ATTENTION), find(layer, FEED_FORWARD)
             if attention is not None:
+                self._input(attention, "attn.in", k)
                 self._output(attention, "attn", k)
                 for name, tap in ATTENTION_OUTPUTS.items():
                     self._output(getattr(attention, name, None), tap, k)
                 self._input(find(attention, OUTPUT_PROJECTIONS), "attn.context", k)
             if feed_forward is not None:
+                self._input(feed_forward, "ffn.in", k)
                 self._output(feed_forward, "ffn", k)
                 for name, tap in FEED_FORWARD_OUTPUTS.items():
                     self._output(getattr(feed_forward, name, None), tap, k)

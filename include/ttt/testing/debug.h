@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -30,6 +31,9 @@ struct DebugOptions {
   debug::Capture::Selection taps{};  // empty: all
   std::size_t decode = 0;  // the last so many tokens of the prompt are fed one by one, not in prefill
   bool hunt = true;        // search the result of every operation for NaN and infinities
+  // Runs modules on other inputs than what comes out of the modules before: by the name under which an input
+  // is shown ("layers.3.attn.in"), the rows of the whole prompt. Null: the module's own input.
+  std::function<const Reference::Intermediate*(std::string_view tap)> inputs{};
 };
 
 struct DebugRun {
@@ -43,7 +47,7 @@ struct DebugRun {
 };
 
 // Error: no tokens, tokens outside of the vocabulary, more than the model's context, a device that does not
-// compute.
+// compute; other inputs on a mesh.
 DebugRun debug_run(const CausalLM&, std::span<const std::int32_t> prompt, const DebugOptions& = {});
 
 // As a reference file (docs/references.md), so that whatever reads one reads this too.
@@ -69,6 +73,7 @@ struct TapDifference {
   double error = 0, pcc = 0;            // largest absolute error, infinity with a NaN; correlation
   double relative = 0;                  // root mean square of the error over that of the counterpart
   bool good = false;
+  TapBound bound{};       // that it had to reach
   std::string problem{};  // why nothing could be compared: shapes that differ
   // Of the largest error.
   std::int64_t row = 0, feature = 0;
@@ -85,23 +90,30 @@ struct CompareOptions {
   TapBound bound{};
   bool logits = true;    // also these
   bool details = false;  // row_errors and errors
+  // Every mixer and every feed-forward runs on the counterpart's input where that has one, and not on what
+  // the modules before made of it: what differs is the module's own.
+  bool isolate = false;
+  // Of a tap, in place of `bound`; see instance_bounds() (testing/expectations.h).
+  std::function<std::optional<TapBound>(std::string_view tap)> bounds{};
 };
 
 struct Comparison {
   std::string ours, theirs;  // what ran: "bf16, cpu: avx512_bf16, 2 threads"; the reference's file name
   TapBound bound{};
+  std::size_t isolated = 0;  // modules that ran on the counterpart's input
   std::vector<std::int32_t> prompt;
   std::vector<TapDifference> taps;            // what both have, in the order of execution
   std::vector<std::string> missing, unknown;  // what only the counterpart has, what only the model has
   std::vector<debug::NonFinite> non_finite;   // of the model; looked for with DebugOptions::hunt
   const TapDifference* first() const;         // that is not good
-  // The one whose relative error grows most over what was there before: where a difference that creeps in
-  // comes from. Null: nothing grows.
+  std::string expected() const;               // what was, in words
+  // The one whose relative error grows most over what was there before, or is the largest where modules are
+  // isolated: where a difference that creeps in comes from. Null: nothing grows.
   const TapDifference* steepest() const;
 };
 
 // Runs the prompt of the reference. What it has no intermediate for is not compared. Error: a prompt that the
-// model can not run.
+// model can not run; nothing to isolate by (no input of a module, of the whole prompt).
 Comparison compare(const CausalLM&, const Reference&, const CompareOptions& = {});
 // The same against another model, or the same one loaded otherwise.
 Comparison compare(const CausalLM&, const CausalLM& other, std::span<const std::int32_t> prompt,

@@ -3,28 +3,22 @@
 // instance and device, so that changes of several people merge.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "ttt/testing/debug.h"
 #include "ttt/testing/instance_run.h"
+#include "ttt/testing/profile.h"
+#include "ttt/testing/timing.h"
 
 namespace ttt::inline v2::testing {
-
-// Of samples of one time: their median, the 95 % interval of it by resampling (the percentile bootstrap,
-// Efron 1979; 2,000 resamples from a fixed seed), and the spread, the distance of the quartiles over the
-// median.
-struct Timing {
-  double median = 0, low = 0, high = 0;  // seconds
-  double spread = 0;
-  int repeats = 0;
-};
-// Error when there are no samples.
-Timing summarize(std::span<const double> samples);
 
 struct Expectation {
   std::string key;           // ModuleInstance::key()
@@ -54,28 +48,36 @@ void record_expectations(const std::filesystem::path&, std::span<const Expectati
 Expectation expectation_of(const SelectedInstance&, const InstanceResult&, std::string device,
                            double read_bandwidth);
 
-enum class Verdict : std::uint8_t {
-  better,
-  as_expected,
-  worse,       // slower
-  inaccurate,  // beyond the accuracy bound: a failure
-  noisy,       // the spread is above the limit: no word on the time
-  unknown      // no expectation of this instance, or no time of this machine
-};
-std::string_view name(Verdict);
-
-struct Comparison {
-  Verdict verdict = Verdict::unknown;
-  std::string why{};         // one line, with the numbers behind the word
-  double ratio = 0;          // measured median over the expected one; 0: times are not comparable
-  double low = 0, high = 0;  // its interval
-};
 // Times are compared only on the device of the expectation. Worse: even the lowest ratio that both intervals
 // allow is above 1 + tolerance; better: even the highest is below 1 / (1 + tolerance).
-Comparison compare(const std::vector<Expectation>&, const SelectedInstance&, const InstanceResult&,
-                   std::string_view device, double tolerance = 0.1, double most_spread = 0.1);
+Judgement judge(const std::vector<Expectation>&, const SelectedInstance&, const InstanceResult&,
+                std::string_view device, double tolerance = 0.1, double most_spread = 0.1);
+// The row of an instance on a device; null: none. Of several devices' rows the accuracy is that of any.
+const Expectation* find_expectation(const std::vector<Expectation>&, std::string_view key,
+                                    std::string_view device);
 
-// This machine as Expectation::device has it. `threads` as in InstanceOptions.
+// This machine as Expectation::device has it, with a device's description ("2 threads, avx512_bf16").
+std::string machine(std::string_view description);
+// `threads` as in InstanceOptions.
 std::string machine(const std::string& backend, int threads);
+
+// ---------------------------------------------------------------- in a network
+
+// What the taps of a network's modules must reach beside a counterpart that runs at `other` where each module
+// runs on the counterpart's input (CompareOptions::isolate). What is recorded of the instance, and what its
+// number formats allow (default_pcc()), hold for made-up weights: ten times the recorded distance from 1 or
+// error is allowed, and at most twice the distance of the formats. What is in no module: unset.
+std::function<std::optional<TapBound>(std::string_view tap)> instance_bounds(const ModelSpec&, const Target&,
+                                                                             const Target& other,
+                                                                             std::vector<Expectation>);
+
+// Sets what is expected of a model beside a counterpart at `other`: of modules by themselves where they are
+// isolated, else of a network at the coarser of both precisions.
+CompareOptions expecting(CompareOptions, const CausalLM&, const Target& other, std::vector<Expectation>);
+
+// Fills in PhaseProfile::judged: modules that have a time of this machine, in the order of the time that they
+// take together. Alone, an instance finds weights in caches that it does not find there in a network: read
+// ratios of small modules with that in mind.
+void judge(ProfileResult&, const CausalLM&, const std::vector<Expectation>&);
 
 }  // namespace ttt::inline v2::testing

@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,5 +46,9 @@ struct ModuleInstance {
 // The distinct instances of a network, prefill before decode, in the order of execution. Pure: needs no
 // checkpoint and no device.
 std::vector<ModuleInstance> module_instances(const ModelSpec&, const Target&);
+
+// The instance that each module of a network is, in both modes alike: by its path ("layers.3.attn"), in
+// prefill. Pure.
+std::map<std::string, ModuleInstance, std::less<>> instances_by_path(const ModelSpec&, const Target&);
 
 }  // namespace ttt::inline v2::testing

@@ -10,6 +10,7 @@
 #include "ttt/model/causal_lm.h"
 #include "ttt/perf/profile.h"
 #include "ttt/testing/evaluate.h"
+#include "ttt/testing/timing.h"
 
 namespace ttt::inline v2::testing {
 
@@ -37,6 +38,18 @@ struct ProfileOptions {
   Progress progress{};
 };
 
+// The modules of a phase that are one instance, beside what is recorded of it.
+struct ModuleJudgement {
+  std::string key;          // ModuleInstance::key()
+  std::size_t modules = 0;  // of the network
+  Timing measured{};        // of one of them
+  // Seconds that the recorded time comes to for as much work: an instance is recorded for 128 tokens, or with
+  // 128 in the cache.
+  double expected = 0;
+  double measured_roof = 0, expected_roof = 0;  // the least time that the machine allows, over these
+  Judgement judgement{};
+};
+
 // Prefill of all users' prompts, or one decode step: means over the faster half of the runs.
 struct PhaseProfile {
   std::string name;          // "prefill", "decode"
@@ -45,6 +58,15 @@ struct PhaseProfile {
   double plain_seconds = 0;  // the same without anybody listening
   std::uint64_t bytes = 0, flops = 0;
   std::vector<perf::Share> shares{};  // by layer, module and operation; calls, seconds and work of one run
+  // Time of each module with all that is in it ("layers.3.attn" has that of "layers.3.attn.qkv", too), in
+  // each of the profiled runs that were kept, and the work of one run.
+  struct Module {
+    std::string path;
+    std::vector<double> seconds;
+    std::uint64_t bytes = 0, flops = 0;
+  };
+  std::vector<Module> modules{};
+  std::vector<ModuleJudgement> judged{};  // by judge() of testing/expectations.h
 };
 
 struct ProfileResult {

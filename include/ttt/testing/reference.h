@@ -33,6 +33,7 @@ class Reference {
   // What the reference's own bfloat16 logits correlate with its float32 ones; unset: the file does not say.
   std::optional<double> bf16_pcc() const;
   std::string metadata(std::string_view key) const;  // "" when absent
+  std::string precision() const;                     // that it was computed in, as ours are called: "f32"
 
   // The intermediate under a tap's name ("embed", "layers.3", "layers.3.attn.q", "norm"): `rows` of it, the
   // last ones of the prompt, row-major. hidden_states.K stand under the names of the taps that they are.

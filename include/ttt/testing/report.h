@@ -2,11 +2,13 @@
 // rather look at than read logs.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "ttt/convert/load.h"
 #include "ttt/testing/debug.h"
 #include "ttt/testing/profile.h"
 
@@ -18,6 +20,9 @@ struct ReportSubject {
   std::string architecture, family;        // as LoadedModel has them
   std::vector<std::string> token_texts{};  // of the prompt; empty: there is no tokenizer
 };
+
+// Of a loaded checkpoint under a name; with the texts of a prompt's tokens.
+ReportSubject report_subject(const LoadedModel&, std::string name, std::span<const std::int32_t> prompt = {});
 
 // One JSON object each; "kind" says which: debug_run, debug_compare, perf.
 std::string to_json(const DebugRun&, const ReportSubject&);
