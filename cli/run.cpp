@@ -21,6 +21,7 @@ struct RunFlags {
   std::string system;
   bool raw = false, json = false;
   int context = 0, prompt_lookup_tokens = 0;
+  std::string json_schema;
   ttt::SamplingParams sampling;
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<int> top_k;
@@ -132,6 +133,7 @@ class Session {
   // The command line's values, else the checkpoint's, else greedy.
   void choose_sampling() {
     sampling_ = flags_.sampling;
+    if (!flags_.json_schema.empty()) sampling_.json_schema = read_text(flags_.json_schema);
     const ttt::GenerationDefaults& defaults = loaded_.generation;
     sampling_.temperature = flags_.temperature.value_or(defaults.temperature.value_or(0));
     sampling_.top_k = flags_.top_k.value_or(defaults.top_k.value_or(0));
@@ -281,6 +283,10 @@ void add_run(Program& program) {
                   "End the answer before this text; may be given more than once")
       ->type_name("TEXT")
       ->group("Sampling");
+  app->add_option("--json-schema", flags->json_schema,
+                  std::string("Answer by a value of the JSON schema in this file") +
+                      (ttt::Generator::follows_schemas() ? "" : " (this build can not: it lacks xgrammar)"))
+      ->type_name("FILE");
   add_json_flag(app, flags->json);
   examples(app, {"ttt run --model model.gguf                                         chat",
                  "ttt run --model model.gguf --prompt \"What is the capital of France?\"",

@@ -11,7 +11,6 @@
 #include <thread>
 
 #include "cli.h"
-#include "serve/grammar.h"
 #include "serve/serve.h"
 #include "serve/server.h"
 #include "ttt/base/error.h"
@@ -173,7 +172,7 @@ void add_serve(Program& program) {
                  "curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\",
                  "  -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"stream\": true}'", "",
                  std::string("Answers by a JSON schema: ") +
-                     (ttt_serve::Grammars::available() ? "yes" : "no, built without xgrammar") +
+                     (ttt::Generator::follows_schemas() ? "yes" : "no, built without xgrammar") +
                      ". docs/serving.md has the rest."});
   app->callback([flags] { serve(*flags); });
 }

@@ -50,6 +50,10 @@ Answer::Answer(const AnswerContext& context, const ApiRequest& request, AnswerHe
       channel_(std::make_shared<Channel>()) {
   try {
     submit(request);
+  } catch (const ttt::Error& error) {
+    cancel();
+    if (error.where() != "json_schema") throw;
+    throw ApiError(400, error.what(), "response_format", "invalid_schema");
   } catch (...) {
     cancel();
     throw;
@@ -100,7 +104,6 @@ ttt::GenerationRequest Answer::generation(const ApiRequest& request, const Promp
   one.sampling.max_new_tokens = request.max_tokens.value_or(request.chat ? 1 << 24 : 16);
   one.sampling.logprobs = request.logprobs;
   if (request.echo) one.sampling.prompt_logprobs = request.logprobs;
-  if (request.format != ResponseFormat::text) one.logits_processor = context_.grammars.json(request.schema);
   return one;
 }
 
@@ -158,20 +161,40 @@ std::string Answer::role_chunks() const {
 
 Json Answer::shell(std::size_t choice) const { return {{"index", choice}}; }
 
-std::string Answer::chunk(std::size_t choice, const Event& event) {
+Json Answer::piece(std::size_t choice, const std::string& text) const {
   Json one = shell(choice);
-  const std::string text = ttt::utf8::repair(event.text);
   if (head_.chat)
-    one["delta"] = text.empty() ? Json::object() : Json{{"content", text}};
+    one["delta"] = {{"content", text}};
   else
     one["text"] = text;
   one["logprobs"] = nullptr;
+  one["finish_reason"] = nullptr;
+  return one;
+}
+
+std::string Answer::chunk(std::size_t index, const Event& event) {
+  Choice& choice = choices_[index];
+  const std::string text = ttt::utf8::repair(event.text);
+  if (!logprobs_ && !event.finish) return plain_chunk(choice, index, text);
+  Json one = piece(index, text);
+  if (head_.chat && text.empty()) one["delta"] = Json::object();
   if (logprobs_ && !event.logprobs.empty())
-    one["logprobs"] =
-        logprobs_json(head_.chat, context_.tokenizer, event.logprobs, choices_[choice].characters);
-  for (const char c : text) choices_[choice].characters += (c & 0xC0) != 0x80 ? 1 : 0;
-  one["finish_reason"] = event.finish ? Json(finish_name(*event.finish)) : Json();
+    one["logprobs"] = logprobs_json(head_.chat, context_.tokenizer, event.logprobs, choice.characters);
+  for (const char c : text) choice.characters += (c & 0xC0) != 0x80 ? 1 : 0;
+  if (event.finish) one["finish_reason"] = finish_name(*event.finish);
   return sse(stream_chunk(head_, Json::array({one})));
+}
+
+// Of a piece of text alone. These are written for every token of every sequence, so what is the same in all
+// of them is made once.
+std::string Answer::plain_chunk(Choice& choice, std::size_t index, const std::string& text) const {
+  if (choice.before.empty()) {
+    const std::string whole = sse(stream_chunk(head_, Json::array({piece(index, "")})));
+    const std::size_t at = whole.rfind("\"\"");  // the text: nothing behind it is an empty string
+    choice.before = whole.substr(0, at);
+    choice.behind = whole.substr(at + 2);
+  }
+  return choice.before + Json(text).dump() + choice.behind;
 }
 
 Answer::More Answer::finish(std::string& text) {

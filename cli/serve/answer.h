@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "api.h"
-#include "grammar.h"
 #include "metrics.h"
 #include "ttt/runtime/chat.h"
 
@@ -21,7 +20,6 @@ struct AnswerContext {
   const ttt::Tokenizer& tokenizer;
   const ttt::ChatTemplate* chat_template = nullptr;
   std::vector<std::int32_t> control_ids{};
-  Grammars& grammars;
   Metrics& metrics;
 };
 
@@ -50,8 +48,9 @@ class Answer {
   struct Channel;
   struct Choice {
     ttt::RequestId id = 0;
-    std::size_t prompt = 0;      // of the request's prompts
-    std::size_t characters = 0;  // streamed so far
+    std::size_t prompt = 0;          // of the request's prompts
+    std::size_t characters = 0;      // streamed so far
+    std::string before{}, behind{};  // of the text in a streamed piece
     std::optional<ttt::GenerationResult> result{};
   };
 
@@ -59,7 +58,9 @@ class Answer {
   ttt::GenerationRequest generation(const ApiRequest&, const Prompt&, int index) const;
   Prompt chat_prompt(const ApiRequest&) const;
   std::string role_chunks() const;
-  std::string chunk(std::size_t choice, const Event&);
+  Json piece(std::size_t choice, const std::string& text) const;
+  std::string chunk(std::size_t index, const Event&);
+  std::string plain_chunk(Choice&, std::size_t index, const std::string& text) const;
   More finish(std::string& text);
   Json choice_json(std::size_t choice) const;
   Json shell(std::size_t choice) const;

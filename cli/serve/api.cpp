@@ -172,14 +172,13 @@ void parse_format(Fields& fields, ApiRequest& request) {
   if (!format->is_object() || type == format->end() || !type->is_string())
     refuse("response_format", "response_format must be an object with a type");
   if (*type == "json_object") {
-    request.format = ResponseFormat::json_object;
+    request.sampling.json_schema = R"({"type": "object"})";
   } else if (*type == "json_schema") {
     const auto outer = format->find("json_schema");
     const bool nested = outer != format->end() && outer->is_object() && outer->contains("schema");
     if (!nested || !outer->at("schema").is_object())
       refuse("response_format", "response_format.json_schema.schema must be an object");
-    request.format = ResponseFormat::json_schema;
-    request.schema = outer->at("schema").dump();
+    request.sampling.json_schema = outer->at("schema").dump();
   } else if (*type != "text") {
     refuse("response_format", "response_format.type must be text, json_object or json_schema");
   }

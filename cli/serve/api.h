@@ -33,8 +33,6 @@ Json error_body(const ApiError&);
 // Text from the network as JSON: bounded depth, valid UTF-8. ApiError 400.
 Json parse_body(std::string_view text);
 
-enum class ResponseFormat : std::uint8_t { text, json_object, json_schema };
-
 // A prompt as the client sent it: text, or ids.
 struct Prompt {
   std::string text{};
@@ -52,8 +50,6 @@ struct ApiRequest {
   bool add_generation_prompt = true, continue_final_message = false;
   std::optional<int> max_tokens{};  // unset: as much as the context holds (chat), 16 (completions)
   std::optional<int> logprobs{};    // likeliest tokens beside the chosen one
-  ResponseFormat format = ResponseFormat::text;
-  std::string schema{};  // of ResponseFormat::json_schema
   ttt::SamplingParams sampling{};
 };
 

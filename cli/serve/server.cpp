@@ -13,7 +13,6 @@
 
 #include "answer.h"
 #include "chat_page.h"
-#include "grammar.h"
 #include "metrics.h"
 #include "ttt/base/error.h"
 
@@ -104,12 +103,10 @@ class Server::Impl {
       : options_(std::move(options)),
         tokenizer_(require_tokenizer(loaded)),
         generator_(*loaded.model, &tokenizer_, options_.generator),
-        grammars_(tokenizer_, loaded.model->spec().vocab, ttt::end_ids(loaded)),
         context_{.generator = generator_,
                  .tokenizer = tokenizer_,
                  .chat_template = loaded.chat_template ? &*loaded.chat_template : nullptr,
                  .control_ids = {},
-                 .grammars = grammars_,
                  .metrics = metrics_},
         defaults_(loaded.generation) {
     if (loaded.chat_template) context_.control_ids = ttt::control_ids(tokenizer_, *loaded.chat_template);
@@ -336,7 +333,6 @@ class Server::Impl {
   const ttt::Tokenizer& tokenizer_;
   Metrics metrics_;
   ttt::Generator generator_;
-  Grammars grammars_;
   AnswerContext context_;
   ttt::GenerationDefaults defaults_;
   httplib::Server http_;

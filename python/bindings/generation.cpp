@@ -190,6 +190,13 @@ std::vector<ttt::GenerationResult> generate(const EnginePtr& engine,
   return results;
 }
 
+// A schema is a text, or what json.dumps takes.
+std::optional<std::string> schema_text(const nb::object& schema) {
+  if (schema.is_none()) return std::nullopt;
+  if (nb::isinstance<nb::str>(schema)) return nb::cast<std::string>(schema);
+  return nb::cast<std::string>(nb::module_::import_("json").attr("dumps")(schema));
+}
+
 void bind_sampling(nb::module_& m) {
   using P = ttt::SamplingParams;
   nb::class_<P>(m, "SamplingParams",
@@ -199,8 +206,9 @@ void bind_sampling(nb::module_& m) {
           [](P* self, float temperature, int top_k, float top_p, float min_p, float repetition,
              float presence, float frequency, std::optional<std::uint64_t> seed,
              const std::optional<nb::dict>& bias, Ids allowed, std::optional<int> logprobs,
-             std::optional<int> prompt_logprobs, int max_new_tokens, int min_new_tokens,
-             std::vector<std::string> stop, bool include_stop, Ids stop_ids, bool ignore_eos) {
+             std::optional<int> prompt_logprobs, const nb::object& json_schema, int max_new_tokens,
+             int min_new_tokens, std::vector<std::string> stop, bool include_stop, Ids stop_ids,
+             bool ignore_eos) {
             new (self) P{.temperature = temperature,
                          .top_k = top_k,
                          .top_p = top_p,
@@ -213,6 +221,7 @@ void bind_sampling(nb::module_& m) {
                          .allowed_token_ids = std::move(allowed),
                          .logprobs = logprobs,
                          .prompt_logprobs = prompt_logprobs,
+                         .json_schema = schema_text(json_schema),
                          .max_new_tokens = max_new_tokens,
                          .min_new_tokens = min_new_tokens,
                          .stop = std::move(stop),
@@ -229,7 +238,7 @@ void bind_sampling(nb::module_& m) {
           nb::arg("frequency_penalty") = 0.f, nb::arg("seed") = nb::none(),
           nb::arg("logit_bias") = nb::none(), nb::arg("allowed_token_ids") = Ids{},
           nb::arg("logprobs") = nb::none(), nb::arg("prompt_logprobs") = nb::none(),
-          nb::arg("max_new_tokens") = 256, nb::arg("min_new_tokens") = 0,
+          nb::arg("json_schema") = nb::none(), nb::arg("max_new_tokens") = 256, nb::arg("min_new_tokens") = 0,
           nb::arg("stop") = std::vector<std::string>{}, nb::arg("include_stop_string") = false,
           nb::arg("stop_token_ids") = Ids{}, nb::arg("ignore_eos") = false)
       .def_rw("temperature", &P::temperature, "Below 1e-5: greedy.")
@@ -243,6 +252,10 @@ void bind_sampling(nb::module_& m) {
       .def_rw("allowed_token_ids", &P::allowed_token_ids)
       .def_rw("logprobs", &P::logprobs)
       .def_rw("prompt_logprobs", &P::prompt_logprobs)
+      .def_prop_rw(
+          "json_schema", [](const P& p) { return p.json_schema; },
+          [](P& p, const nb::object& schema) { p.json_schema = schema_text(schema); },
+          nb::arg("value").none(), "JSON schema, as a dict or a text, that the output is a value of.")
       .def_rw("max_new_tokens", &P::max_new_tokens)
       .def_rw("min_new_tokens", &P::min_new_tokens)
       .def_rw("stop", &P::stop)
@@ -393,6 +406,8 @@ void bind_generation(nb::module_& m) {
       .def(
           "cancel_all", [](Engine& e) { e.generator->cancel_all(); }, Unlocked())
       .def_prop_ro("stats", [](Engine& e) { return e.generator->stats(); })
+      .def_static("follows_schemas", &ttt::Generator::follows_schemas,
+                  "Whether this build can follow SamplingParams.json_schema.")
       .def_prop_ro("max_context", [](Engine& e) { return e.generator->max_context(); });
 }
 

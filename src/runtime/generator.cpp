@@ -130,6 +130,8 @@ Generator::Impl::Impl(const CausalLM& model, const Tokenizer* tokenizer, const G
   if (tokenizer) tokenizer_ = *tokenizer;
   if (!options_.eos_token_ids)
     options_.eos_token_ids = tokenizer ? tokenizer->end_ids() : std::vector<std::int32_t>{};
+  if (tokenizer_)
+    grammars_ = std::make_unique<runtime::JsonGrammars>(*tokenizer_, vocab_, *options_.eos_token_ids);
   for (int slot = options_.max_batch; slot-- > 0;) free_slots_.push_back(slot);
   update_gauges();
 }
@@ -158,6 +160,8 @@ SequencePtr Generator::Impl::prepare(GenerationRequest request) const {
     if (!params.stop.empty())
       throw Error("stop strings need a tokenizer", "stop",
                   "use stop_token_ids, or give the generator a tokenizer");
+    if (params.json_schema)
+      throw Error("a JSON schema needs a tokenizer", "json_schema", "give the generator a tokenizer");
   }
   if (request.prompt_ids.empty() && tokenizer_)
     s->tokens = tokenizer_->encode(request.prompt, request.encode);
@@ -183,7 +187,8 @@ SequencePtr Generator::Impl::prepare(GenerationRequest request) const {
   }
   s->limit = std::min(static_cast<std::size_t>(params.max_new_tokens), context - s->prompt_size);
   s->end_ids = params.stop_token_ids;
-  if (!params.ignore_eos)
+  if (params.json_schema) s->json = grammars_->mask(*params.json_schema);
+  if (!params.ignore_eos || params.json_schema)
     s->end_ids.insert(s->end_ids.end(), options_.eos_token_ids->begin(), options_.eos_token_ids->end());
   s->penalties = Penalties(params, s->tokens);
   if (tokenizer_) s->decoder.emplace(*tokenizer_, s->tokens);
@@ -295,6 +300,7 @@ void Generator::run(std::stop_token stop) { impl_->run(stop); }
 std::optional<GenerationResult> Generator::take(RequestId id) { return impl_->take(id); }
 GenerationResult Generator::wait(RequestId id) { return impl_->wait(id); }
 GeneratorStats Generator::stats() const { return impl_->stats(); }
+bool Generator::follows_schemas() { return runtime::JsonGrammars::available(); }
 int Generator::max_context() const { return impl_->options_.max_context; }
 const GeneratorOptions& Generator::options() const { return impl_->options_; }
 const CausalLM& Generator::model() const { return impl_->model_; }

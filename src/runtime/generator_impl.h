@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "runtime/block_manager.h"
+#include "runtime/json_grammar.h"
 #include "runtime/stop_matcher.h"
 #include "ttt/runtime/generator.h"
 #include "ttt/text/stream_decoder.h"
@@ -52,6 +53,7 @@ struct Sequence {
   Penalties penalties;
   std::optional<StreamDecoder> decoder;
   StopMatcher stops;
+  JsonMask json;
   GenerationResult result;
   Clock::time_point submitted;
 
@@ -144,6 +146,7 @@ class Generator::Impl {
   runtime::BlockManager blocks_;
   std::unique_ptr<State> state_;
   std::uint64_t seed_base_;
+  std::unique_ptr<runtime::JsonGrammars> grammars_;  // null: no tokenizer
 
   // Of the thread whose turn it is to step: everything of scheduling, the sequences included.
   std::vector<runtime::SequencePtr> waiting_, running_;  // by priority, then arrival

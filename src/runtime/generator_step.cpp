@@ -226,7 +226,7 @@ std::int32_t Generator::Impl::choose(Sequence& s, std::span<float> logits) {
   const std::size_t position = s.output().size();
   const bool banned = position < static_cast<std::size_t>(params.min_new_tokens);
   const bool changes = banned || !params.allowed_token_ids.empty() || !params.logit_bias.empty() ||
-                       s.request.logits_processor || s.penalties.active();
+                       s.request.logits_processor || s.json || s.penalties.active();
   if (params.logprobs && changes) raw_logits_.assign(logits.begin(), logits.end());
   const auto at = [&](std::int32_t id) -> float& { return logits[static_cast<std::size_t>(id)]; };
   constexpr float never = -std::numeric_limits<float>::infinity();
@@ -242,6 +242,7 @@ std::int32_t Generator::Impl::choose(Sequence& s, std::span<float> logits) {
         if (id >= 0 && id < vocab_) at(id) = never;
     for (const auto& [id, bias] : params.logit_bias) at(id) += bias;
     if (s.request.logits_processor) s.request.logits_processor(s.output(), logits);
+    if (s.json) s.json.apply(s.output(), logits);
     s.penalties.apply(logits);
   }
   const std::int32_t token = sampler_.sample(logits, params, counter_uniform(s.result.seed, position));

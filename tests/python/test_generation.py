@@ -1,5 +1,6 @@
 """Generating, streaming, chatting and evaluating from Python."""
 
+import json
 import os
 import signal
 import subprocess
@@ -91,6 +92,24 @@ def test_logits_processor(model):
 
     with pytest.raises(ttt.Error, match="no thanks"):
         model.generator.generate([1, 2], ttt.SamplingParams(max_new_tokens=3), logits_processor=fail)
+
+
+def test_json_schema(model):
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}}, "required": ["a", "b"],
+              "additionalProperties": False}
+    if not ttt.Generator.follows_schemas():
+        with pytest.raises(ttt.Error, match="xgrammar"):
+            model.generate("The other thing", json_schema=schema)
+        return
+    for given in (schema, json.dumps(schema)):
+        results = model.generate(["The other thing", "One"], json_schema=given, max_new_tokens=60)
+        for result in results:
+            value = json.loads(result.text)
+            assert isinstance(value["a"], bool) and value["b"] in ("x", "y") and result.finish_reason == "stop"
+    assert json.loads("".join(d.text for d in model.chat([{"role": "user", "content": "Hi"}], json_schema=schema, max_new_tokens=60, stream=True)))
+    assert ttt.SamplingParams(json_schema=schema).json_schema == json.dumps(schema)
+    with pytest.raises(ttt.Error, match="schema"):
+        model.generate("One", json_schema={"type": "nonsense"})
 
 
 def test_chat_follows_the_template(model):

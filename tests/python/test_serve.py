@@ -1,9 +1,9 @@
 """The OpenAI Python client's own calls against `ttt serve`."""
 
 import concurrent.futures
-import json
 import subprocess
 import sys
+from typing import Annotated, Literal
 
 import pytest
 from support import ROOT, make_checkpoint, reference
@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "tests/serve"))
 from server_process import Server  # noqa: E402
 
 openai = pytest.importorskip("openai")
+pydantic = pytest.importorskip("pydantic")
 FAMILIES = ["llama", "qwen3", "gemma3_text", "mistral", "gpt2", "gpt_neox", "mixtral", "falcon_mamba"]
 
 
@@ -104,18 +105,38 @@ def test_chat(client, model):
     assert [c.message.content for c in again.choices] == [c.message.content for c in several.choices]
 
 
+class Place(pydantic.BaseModel):
+    """What the client's own structured output asks for."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    capital: bool
+    kind: Literal["town", "village"]
+    rooms: Annotated[int, pydantic.Field(ge=0, le=99)]
+
+
 def test_structured_output(client):
-    schema = {"type": "object", "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}}, "required": ["a", "b"],
-              "additionalProperties": False}
-    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, "strict": True}}
-    try:
-        answer = client.chat.completions.create(model="llama", messages=[{"role": "user", "content": "Hi"}], max_tokens=60, temperature=0,
-                                                response_format=form)
-    except openai.BadRequestError as error:
-        assert "xgrammar" in error.message
+    messages = [{"role": "user", "content": "Hi"}]
+    asked = {"model": "llama", "messages": messages, "max_tokens": 80, "response_format": Place}
+    if not ttt.Generator.follows_schemas():
+        with pytest.raises(openai.BadRequestError, match="xgrammar"):
+            client.chat.completions.parse(**asked)
         return
-    value = json.loads(answer.choices[0].message.content)
-    assert isinstance(value["a"], bool) and value["b"] in ("x", "y")
+    answers = [client.chat.completions.parse(**asked, temperature=0)]
+    answers.append(client.chat.completions.parse(**asked, temperature=1, seed=3, n=4))
+    with client.chat.completions.stream(**asked, temperature=0) as events:
+        for _ in events:
+            pass
+        answers.append(events.get_final_completion())
+    for answer in answers:
+        for choice in answer.choices:
+            assert isinstance(choice.message.parsed, Place) and choice.finish_reason == "stop"
+    assert answers[2].choices[0].message.content == answers[0].choices[0].message.content
+    assert len({choice.message.content for choice in answers[1].choices}) > 1
+    free = client.chat.completions.create(model="llama", messages=messages, max_tokens=300, temperature=1, seed=1, response_format={"type": "json_object"})
+    assert free.choices[0].message.content.startswith("{")
+    with pytest.raises(openai.BadRequestError, match="schema"):
+        client.chat.completions.create(model="llama", messages=messages, response_format={
+            "type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "nonsense"}}})
 
 
 def test_errors_are_the_clients(client):

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 #include <string>
 
 #include "runtime/fake_model.h"
@@ -197,6 +198,48 @@ TEST_F(Text, EncodesPrompts) {
   EXPECT_EQ(generator.generate(request).prompt_tokens, 13u);
   request.prompt = "";
   EXPECT_THROW(generator.submit(request), Error);
+}
+
+// A model that would say anything, greedily and by chance, one at a time and in a batch.
+TEST_F(Text, FollowsAJsonSchemaOrRefusesIt) {
+  FakeModel::Settings settings;
+  settings.vocab = tokenizer.vocab_size();
+  const FakeModel model(settings);
+  Generator generator(model, &tokenizer, {.eos_token_ids = Ids{end_id}});
+  GenerationRequest request{.prompt_ids = bytes("go")};
+  request.sampling.max_new_tokens = 200;
+  request.sampling.json_schema = R"({"type": "object", "properties": {"hi": {"type": "boolean"},
+    "kind": {"enum": ["STOP!", "a"]}, "n": {"type": "integer", "minimum": 3, "maximum": 12}},
+    "required": ["hi", "kind", "n"], "additionalProperties": false})";
+  if (!Generator::follows_schemas()) {
+    try {
+      generator.submit(request);
+      FAIL();
+    } catch (const Error& error) { EXPECT_NE(std::string(error.what()).find("xgrammar"), std::string::npos); }
+    return;
+  }
+  std::vector<GenerationRequest> requests(20, request);
+  for (std::size_t i = 1; i < requests.size(); ++i) {
+    requests[i].sampling.temperature = 1;
+    requests[i].sampling.seed = i;
+    requests[i].sampling.ignore_eos = i % 2 == 0;  // a value that is whole ends even so
+  }
+  std::set<std::string> texts;
+  for (const GenerationResult& result : generator.generate(requests)) {
+    EXPECT_EQ(result.finish_reason, FinishReason::stop);
+    const auto value = nlohmann::json::parse(result.text);
+    EXPECT_EQ(value.size(), 3u);
+    EXPECT_TRUE(value.at("hi").is_boolean());
+    EXPECT_TRUE(value.at("kind") == "STOP!" || value.at("kind") == "a");
+    EXPECT_TRUE(value.at("n") >= 3 && value.at("n") <= 12) << result.text;
+    texts.insert(result.text);
+  }
+  EXPECT_GT(texts.size(), 5u) << "the schema leaves a choice";
+  for (const char* schema : {"{", R"({"type": "nonsense"})"}) {
+    request.sampling.json_schema = schema;
+    EXPECT_THROW(generator.submit(request), Error) << schema;
+  }
+  EXPECT_THROW(Generator(model).submit(request), Error) << "ids alone are no JSON";
 }
 
 TEST_F(Text, AConversationReusesItsPrefix) {

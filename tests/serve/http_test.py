@@ -7,6 +7,7 @@
 import json
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -21,6 +22,10 @@ PROMPT = "The other thing"
 
 def serve(*arguments, **options):
     return Server([TTT], MODEL, *FLAGS, *arguments, **options)
+
+
+def follows_schemas():
+    return "Answers by a JSON schema: yes" in subprocess.run([TTT, "serve", "--help"], capture_output=True, text=True, check=True).stdout
 
 
 class Http(unittest.TestCase):
@@ -117,8 +122,10 @@ class Http(unittest.TestCase):
         body = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0, "max_tokens": 40,
                 "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
         status, answer = self.post("/v1/chat/completions", body)
-        if status == 200:
+        if follows_schemas():
+            self.assertEqual(status, 200, answer)
             self.assertIsInstance(json.loads(answer["choices"][0]["message"]["content"])["a"], bool)
+            self.assertEqual(answer["choices"][0]["finish_reason"], "stop")
             body["response_format"]["json_schema"]["schema"] = {"type": "nonsense"}
             status, answer = self.post("/v1/chat/completions", body)
         else:

@@ -155,8 +155,12 @@ class Generator {
   // All of them batched; results in the order of the requests. When one is refused none is run.
   std::vector<GenerationResult> generate(std::span<const GenerationRequest>);
 
-  // Queues the request. Error: sampling parameters, an empty prompt, an id outside of the vocabulary, a
-  // prompt that leaves no room for a token in the context (the message says what fits and what to change).
+  // Whether SamplingParams::json_schema can be used: a matter of the build.
+  static bool follows_schemas();
+
+  // Queues the request. Error: sampling parameters, a schema that can not be followed, an empty prompt, an id
+  // outside of the vocabulary, a prompt that leaves no room for a token in the context (the message says what
+  // fits and what to change).
   RequestId submit(GenerationRequest);
   // The request ends at the next step, with what it has. false when it is not there any more.
   bool cancel(RequestId);

@@ -36,6 +36,11 @@ struct SamplingParams {
   // The same for the tokens of the prompt; such a request reuses no prefix.
   std::optional<int> prompt_logprobs{};
 
+  // The output is a value of this JSON schema, without white space between its parts, and then ends (also
+  // with ignore_eos). Where max_new_tokens cuts it off, it is the beginning of one. By the library xgrammar;
+  // Generator::follows_schemas() says whether it is there.
+  std::optional<std::string> json_schema{};
+
   int max_new_tokens = 256;          // the context length may end the output earlier
   int min_new_tokens = 0;            // until then end ids can not be chosen and stop strings do not count
   std::vector<std::string> stop{};   // the output ends before the first of these; UTF-8, not empty
