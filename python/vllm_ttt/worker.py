@@ -50,6 +50,8 @@ class TttWorker(WorkerBase):
 
     def init_device(self) -> None:
         self.device = torch.device("cpu")
+        # The step has threads of its own; torch's would spin beside them after each operation of the sampler.
+        torch.set_num_threads(1)
         self._requests: dict[str, Request] = {}
         self._thread = ThreadPoolExecutor(1, "ttt-step")
         self._pending: Future | None = None
