@@ -3,7 +3,8 @@
 //
 // The arithmetic of one query row is fixed by absolute positions alone: keys go in blocks of 64, blocks in
 // splits of 512; a split starts from nothing and splits are merged in ascending order. Inside a block scores
-// sum over head_dim and values over keys in ascending order (Kernels::gemm). So a row's result is the same in
+// sum over head_dim and values over keys in ascending order (Kernels::gemm; scores of bf16 queries and keys
+// by gemm_dp where there is one). So a row's result is the same in
 // a prefill, in a chunk of one, in a decode step, with any number of threads. The query heads that share a
 // key head are rows of one product: keys and values are read once for them.
 #pragma once
@@ -12,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "access.h"
@@ -34,6 +36,26 @@ struct KeyRows {
   std::int64_t table_element = 0, table_stride = 0, table_width = 0;
   const std::int32_t* chosen = nullptr;  // paged: key i stands at position chosen[i]; null: at i
 
+  // Rows beside each other in memory, from the element of the first one; -1: pages that the table does not
+  // name, which are zeros.
+  struct Run {
+    std::int64_t element = 0, rows = 0;
+  };
+  // The run that begins with key i; at most `most` rows.
+  Run run_of(std::int64_t i, std::int64_t most) const {
+    if (!paged) {
+      const bool dense = position_stride == dim && !is_block_float(elements.dtype);
+      return {head * head_stride + i * position_stride, dense ? most : 1};
+    }
+    const std::int64_t position = chosen != nullptr ? chosen[i] : i;
+    const std::int64_t page = position / block, inside = position % block;
+    const std::int64_t rows = chosen != nullptr ? 1 : std::min(most, block - inside);
+    const std::int64_t index =
+        page < table_width ? load_index(table, table_element + page * table_stride) : -1;
+    if (index < 0 || index >= blocks) return {-1, rows};
+    return {((index * heads + head) * block + inside) * dim, rows};
+  }
+
   // Asks for the memory of keys that will be loaded soon: pages are short, so the processor does not guess.
   void prefetch(std::int64_t begin, std::int64_t count) const {
     if (!paged || chosen != nullptr) return;
@@ -41,57 +63,56 @@ struct KeyRows {
         is_block_float(elements.dtype) ? block_row_bytes(dim)
                                        : static_cast<std::size_t>(dim) * bytes_of(elements.dtype));
     for (std::int64_t i = 0; i < count;) {
-      const std::int64_t page = (begin + i) / block, inside = (begin + i) % block;
-      const std::int64_t n = std::min(count - i, block - inside);
-      const std::int64_t index =
-          page < table_width ? load_index(table, table_element + page * table_stride) : -1;
-      if (index >= 0 && index < blocks) {
-        const std::byte* from = elements.base + ((index * heads + head) * block + inside) * row_bytes;
-        for (std::int64_t at = 0; at < n * row_bytes; at += 64) __builtin_prefetch(from + at);
-      }
-      i += n;
+      const Run run = run_of(begin + i, count - i);
+      const std::byte* from = elements.base + run.element / dim * row_bytes;
+      for (std::int64_t at = 0; run.element >= 0 && at < run.rows * row_bytes; at += 64)
+        __builtin_prefetch(from + at, 0, 2);
+      i += run.rows;
     }
   }
 
-  // Keys [begin, begin + count) as float32, [count][ld]; pages that the table does not name are zeros.
+  // Keys [begin, begin + count) as float32, [count][ld].
   void load(const Kernels& k, std::int64_t begin, std::int64_t count, float* to, std::int64_t ld) const {
-    if (!paged) {
-      const std::int64_t first = head * head_stride + begin * position_stride;
-      if (position_stride == dim && ld == dim && !is_block_float(elements.dtype)) {
-        return load_values(k, elements, first, 1, count * dim, to);
-      }
-      for (std::int64_t i = 0; i < count; ++i)
-        load_values(k, elements, first + i * position_stride, 1, dim, to + i * ld);
-      return;
-    }
     for (std::int64_t i = 0; i < count;) {
-      const std::int64_t position = chosen != nullptr ? chosen[begin + i] : begin + i;
-      const std::int64_t page = position / block, inside = position % block;
-      const std::int64_t n = chosen != nullptr ? 1 : std::min(count - i, block - inside);
-      const std::int64_t index =
-          page < table_width ? load_index(table, table_element + page * table_stride) : -1;
-      if (index < 0 || index >= blocks) {
-        for (std::int64_t j = 0; j < n; ++j)
-          std::memset(to + (i + j) * ld, 0, static_cast<std::size_t>(dim) * 4);
+      const Run run = run_of(begin + i, count - i);
+      float* rows = to + i * ld;
+      i += run.rows;
+      if (run.element < 0) {
+        for (std::int64_t j = 0; j < run.rows; ++j)
+          std::memset(rows + j * ld, 0, static_cast<std::size_t>(dim) * 4);
+      } else if (paged && is_block_float(elements.dtype)) {
+        k.block_rows_to_f32(block_row(run), run.rows, dim, mantissa_bits(), rows, ld);
+      } else if (ld == dim) {
+        load_values(k, elements, run.element, 1, run.rows * dim, rows);
       } else {
-        const std::int64_t first_row = (index * heads + head) * block + inside, first = first_row * dim;
-        if (is_block_float(elements.dtype)) {
-          const auto* from = reinterpret_cast<const std::uint8_t*>(elements.base) +
-                             first_row * static_cast<std::int64_t>(block_row_bytes(dim));
-          k.block_rows_to_f32(from, n, dim, elements.dtype == DataType::bfp8_b ? 7 : 3, to + i * ld, ld);
-          i += n;
-          continue;
-        }
-        if (ld == dim) {
-          load_values(k, elements, first, 1, n * dim, to + i * ld);
-        } else {
-          for (std::int64_t j = 0; j < n; ++j)
-            load_values(k, elements, first + j * dim, 1, dim, to + (i + j) * ld);
-        }
+        for (std::int64_t j = 0; j < run.rows; ++j)
+          load_values(k, elements, run.element + j * dim, 1, dim, rows + j * ld);
       }
-      i += n;
     }
   }
+
+  // The same as bf16, [count][dim], for products of pairs.
+  void load_bf16(const Kernels& k, std::int64_t begin, std::int64_t count, std::uint16_t* to) const {
+    for (std::int64_t i = 0; i < count;) {
+      const Run run = run_of(begin + i, count - i);
+      std::uint16_t* rows = to + i * dim;
+      i += run.rows;
+      if (run.element < 0) {
+        std::memset(rows, 0, static_cast<std::size_t>(run.rows * dim) * 2);
+      } else if (is_block_float(elements.dtype)) {
+        k.block_rows_to_bf16(block_row(run), run.rows, dim, mantissa_bits(), rows);
+      } else {
+        std::memcpy(rows, elements.at(run.element), static_cast<std::size_t>(run.rows * dim) * 2);
+      }
+    }
+  }
+
+ private:
+  const std::uint8_t* block_row(const Run& run) const {
+    return reinterpret_cast<const std::uint8_t*>(elements.base) +
+           run.element / dim * static_cast<std::int64_t>(block_row_bytes(dim));
+  }
+  int mantissa_bits() const { return elements.dtype == DataType::bfp8_b ? 7 : 3; }
 };
 
 struct VisibleKeys {
@@ -132,14 +153,18 @@ struct SoftmaxState {
 
 class Attention {
  public:
-  Attention(const Kernels& k, const VisibleKeys& rules, std::int64_t head_dim, std::int64_t value_dim)
+  Attention(const Kernels& k, const VisibleKeys& rules, std::int64_t head_dim, std::int64_t value_dim,
+            const Elements& q, DataType keys)
       : k_(k),
         rules_(rules),
         head_dim_(head_dim),
         value_dim_(value_dim),
-        value_ld_(round_up(value_dim, panel_width)) {}
+        value_ld_(round_up(value_dim, panel_width)),
+        q_(q),
+        pairs_(k.gemm_dp != nullptr && q.dtype == DataType::bf16 && keys != DataType::f32 &&
+               head_dim % (k.pair_rows_apart ? tile_depth : 2) == 0) {}
 
-  Elements q{}, mask{};
+  Elements mask{};
   std::int64_t mask_stride = 1;
 
   std::int64_t value_ld() const { return value_ld_; }
@@ -191,8 +216,17 @@ class Attention {
   void load_queries(const QueryRow* rows, std::int64_t count, float* queries, float* buffer) const {
     for (std::int64_t r = 0; r < count; r += k_.gemm_rows) {
       const std::int64_t n = std::min<std::int64_t>(k_.gemm_rows, count - r);
+      if (pairs_) {  // a pair of bf16 moves as one 32-bit word
+        const std::int64_t pairs = head_dim_ / 2;
+        float* to = queries + r * pairs;
+        float* as_stored = k_.pair_rows_apart ? to : buffer;
+        for (std::int64_t i = 0; i < n; ++i)
+          std::memcpy(as_stored + i * pairs, q_.at(rows[r + i].query), static_cast<std::size_t>(pairs) * 4);
+        if (!k_.pair_rows_apart) k_.interleave(buffer, pairs, to, n, pairs);
+        continue;
+      }
       for (std::int64_t i = 0; i < n; ++i)
-        load_values(k_, q, rows[r + i].query, 1, head_dim_, buffer + i * head_dim_);
+        load_values(k_, q_, rows[r + i].query, 1, head_dim_, buffer + i * head_dim_);
       k_.interleave(buffer, head_dim_, queries + r * head_dim_, n, head_dim_);
     }
   }
@@ -207,6 +241,7 @@ class Attention {
     float* value = transposed + head_dim_ * key_block;
     float* scores = value + key_block * value_ld_;
     float* weights = scores + count * key_block;
+    bool first = true;  // its memory was not asked for
     for (std::int64_t at = begin; at < end; at += key_block) {
       std::int64_t low = at + key_block, high = at;  // keys of the block that some row sees
       for (std::int64_t r = 0; r < count; ++r) {
@@ -217,28 +252,48 @@ class Attention {
       }
       if (low >= high) continue;
       const std::int64_t skip = low - at, n = high - low;
-      if (values != nullptr) values->prefetch(low, n);
-      keys.load(k_, low, n, raw, head_dim_);
-      if (at + key_block < end)
-        keys.prefetch(at + key_block, std::min<std::int64_t>(key_block, end - at - key_block));
+      // The next block comes out of memory in four portions, between the steps of this one: a processor keeps
+      // only some two dozen lines on their way.
+      const std::int64_t next = at + key_block, rest = std::clamp<std::int64_t>(end - next, 0, key_block);
+      const auto prefetch = [&](const KeyRows* rows_of, int half) {
+        if (rows_of != nullptr)
+          rows_of->prefetch(next + rest / 2 * half, half == 0 ? rest / 2 : rest - rest / 2);
+      };
+      if (std::exchange(first, false) && values != nullptr) values->prefetch(low, n);
       if (n < key_block) std::memset(transposed, 0, static_cast<std::size_t>(head_dim_ * key_block) * 4);
-      k_.transpose(raw, head_dim_, transposed + skip, key_block, n, head_dim_);
+      if (pairs_) {
+        load_pairs(keys, low, skip, n, raw, transposed);
+      } else {
+        keys.load(k_, low, n, raw, head_dim_);
+        k_.transpose(raw, head_dim_, transposed + skip, key_block, n, head_dim_);
+      }
+      prefetch(&keys, 0);
       if (n < key_block) std::memset(value, 0, static_cast<std::size_t>(key_block * value_ld_) * 4);
       if (values != nullptr) {
         values->load(k_, low, n, value + skip * value_ld_, value_ld_);
       } else {
+        if (pairs_) keys.load(k_, low, n, raw, head_dim_);
         for (std::int64_t i = 0; i < n; ++i)
           std::copy_n(raw + i * head_dim_, value_dim_, value + (skip + i) * value_ld_);
       }
+      prefetch(&keys, 1);
       for (std::int64_t i = skip; value_ld_ > value_dim_ && i < skip + n; ++i) {
         std::fill(value + i * value_ld_ + value_dim_, value + (i + 1) * value_ld_, 0.0f);
       }
+      prefetch(values, 0);
       for (std::int64_t r = 0; r < count; r += k_.gemm_rows) {
         const std::int64_t m = std::min<std::int64_t>(k_.gemm_rows, count - r);
         float* block = scores + r * key_block;
         for (int half = 0; half < key_block; half += panel_width) {
-          k_.gemm(static_cast<int>(m), queries + r * head_dim_, transposed + half, key_block, head_dim_,
-                  block + half, key_block, false);
+          if (pairs_) {
+            const std::int64_t pairs = head_dim_ / 2;
+            k_.gemm_dp(static_cast<int>(m), reinterpret_cast<const std::uint32_t*>(queries + r * pairs),
+                       pairs, reinterpret_cast<const std::uint16_t*>(transposed + half * pairs), pairs,
+                       block + half, key_block, false);
+          } else {
+            k_.gemm(static_cast<int>(m), queries + r * head_dim_, transposed + half, key_block, head_dim_,
+                    block + half, key_block, false);
+          }
         }
         for (std::int64_t i = 0; i < m; ++i) row_weights(rows[r + i], at, block + i * key_block, s, r + i);
         k_.interleave(block, key_block, weights, m, key_block);
@@ -247,6 +302,7 @@ class Attention {
                   s.values + r * value_ld_ + column, value_ld_, true);
         }
       }
+      prefetch(values, 1);
     }
   }
 
@@ -268,6 +324,21 @@ class Attention {
   }
 
  private:
+  // Keys [low, low + n) as products of bf16 pairs read them: two panels [pair][32 keys], the first of them
+  // at key `skip`. `stored` holds them in between.
+  void load_pairs(const KeyRows& keys, std::int64_t low, std::int64_t skip, std::int64_t n, float* stored,
+                  float* panels) const {
+    const std::int64_t pairs = head_dim_ / 2;
+    keys.load_bf16(k_, low, n, reinterpret_cast<std::uint16_t*>(stored));
+    for (std::int64_t at = skip; at < skip + n;) {
+      const std::int64_t panel = at / panel_width, inside = at % panel_width;
+      const std::int64_t count = std::min(panel_width - inside, skip + n - at);
+      k_.transpose(stored + (at - skip) * pairs, pairs, panels + panel * panel_width * pairs + inside,
+                   panel_width, count, pairs);
+      at += count;
+    }
+  }
+
   // Scores of one row against one block become softmax weights; rescales the row's state.
   void row_weights(const QueryRow& row, std::int64_t at, float* scores, const SoftmaxState& s,
                    std::int64_t r) const {
@@ -308,6 +379,8 @@ class Attention {
   const Kernels& k_;
   VisibleKeys rules_;
   std::int64_t head_dim_, value_dim_, value_ld_;
+  Elements q_;
+  bool pairs_;  // scores are products of bf16 pairs, which are exact; else of float32
 };
 
 inline VisibleKeys rules_of(const AttentionAttributes& a, std::int64_t head_dim) {

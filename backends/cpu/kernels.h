@@ -110,6 +110,7 @@ struct Kernels {
                    // all
   void (*gemm_dp)(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
                   int64_t ldc, bool accumulate);
+  void (*block_rows_to_bf16)(const uint8_t* rows, int64_t count, int64_t n, int mantissa_bits, uint16_t* y);
   void (*expand_dp[format_count])(const uint8_t* tiles, int64_t count, uint16_t* y);  // [pairs][32][2]
   void (*direct_dp[format_count])(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
                                   size_t panel_bytes, int64_t tiles, float* c, int64_t ldc);

@@ -283,40 +283,51 @@ void f32_to_bf16(const float* x, uint16_t* y, int64_t n) {
   }
 }
 
-// m * 2^(e - 127 - (bits - 1)), exact: the scale may be a denormal. With exponent 255 a value whose leading
-// magnitude bit is set is an Inf or NaN again.
-inline float block_scale(int exponent, int mantissa_bits) {
-  const int power = exponent - (mantissa_bits - 1);  // biased
-  const uint32_t word = power > 0 ? (uint32_t)power << 23 : 1u << (22 + power);
-  float scale;
-  __builtin_memcpy(&scale, &word, 4);
-  return exponent == 0 ? 0.0f : scale;
+// [exponent]: 2^(exponent - 127 - (bits - 1)), exact: it may be a denormal. Exponent 0 holds zeros only. Of
+// bfp4_b (bits 3) and bfp8_b (bits 7).
+struct BlockScales {
+  float of[256];
+};
+constexpr BlockScales block_scales(int mantissa_bits) {
+  BlockScales scales{};
+  for (int e = 1; e < 256; ++e) {
+    const int power = e - (mantissa_bits - 1);  // biased
+    scales.of[e] = __builtin_bit_cast(float, power > 0 ? (uint32_t)power << 23 : 1u << (22 + power));
+  }
+  return scales;
 }
+constexpr BlockScales bfp4_scales = block_scales(3), bfp8_scales = block_scales(7);
+
+// With exponent 255 a value whose leading magnitude bit is set is an Inf or NaN again.
+inline void restore_infinities(const int8_t* values, int64_t n, int mantissa_bits, float* y) {
+  const int leading = 1 << (mantissa_bits - 1);
+  for (int64_t i = 0; i < n; ++i) {
+    const int magnitude = values[i] < 0 ? -values[i] : values[i];
+    if ((magnitude & leading) == 0) continue;
+    const uint32_t bits = (values[i] < 0 ? 0x80000000u : 0u) | 0x7F800000u |
+                          (uint32_t)(magnitude & (leading - 1)) << (24 - mantissa_bits);
+    __builtin_memcpy(y + i, &bits, 4);
+  }
+}
+
 void block_rows_to_f32(const uint8_t* row, int64_t rows, int64_t n, int mantissa_bits, float* y,
                        int64_t ldy) {
   const int64_t blocks = (n + 15) / 16;
-  const int leading = 1 << (mantissa_bits - 1);
+  const float* scales = (mantissa_bits == 7 ? bfp8_scales : bfp4_scales).of;
   for (int64_t r = 0; r < rows; ++r, row += blocks * 17, y += ldy) {
     const int8_t* values = (const int8_t*)(row + blocks);
     for (int64_t b = 0; b < blocks; ++b) {
-      const F scale = set1(block_scale(row[b], mantissa_bits));
-      const int64_t count = n - b * 16;
-      if (count >= 16) {
+      const F scale = set1(scales[row[b]]);
+      const int64_t at = b * 16, count = n - at < 16 ? n - at : 16;
+      if (count == 16) {
 #pragma GCC unroll 4
-        for (int i = 0; i < 16; i += lanes) store(y + b * 16 + i, load_i8(values + b * 16 + i) * scale);
+        for (int i = 0; i < 16; i += lanes) store(y + at + i, load_i8(values + at + i) * scale);
       } else {
         float t[16];
-        for (int i = 0; i < 16; i += lanes) store(t + i, load_i8(values + b * 16 + i) * scale);
-        for (int64_t i = 0; i < count; ++i) y[b * 16 + i] = t[i];
+        for (int i = 0; i < 16; i += lanes) store(t + i, load_i8(values + at + i) * scale);
+        for (int64_t i = 0; i < count; ++i) y[at + i] = t[i];
       }
-      if (row[b] != 255) continue;
-      for (int64_t i = b * 16; i < n && i < b * 16 + 16; ++i) {
-        const int magnitude = values[i] < 0 ? -values[i] : values[i];
-        if ((magnitude & leading) == 0) continue;
-        const uint32_t bits = (values[i] < 0 ? 0x80000000u : 0u) | 0x7F800000u |
-                              (uint32_t)(magnitude & (leading - 1)) << (24 - mantissa_bits);
-        __builtin_memcpy(y + i, &bits, 4);
-      }
+      if (row[b] == 255) restore_infinities(values + at, count, mantissa_bits, y + at);
     }
   }
 }

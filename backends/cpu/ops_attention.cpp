@@ -17,9 +17,8 @@ void run_attention(CpuDevice& device, OpCall& call) {
 
   const std::int64_t key_count = paged ? attributes.chunk_start + queries : k.dim(-2);
   const std::int64_t first_position = key_count - queries;
-  Attention attention(kernels, rules_of(attributes, head_dim), head_dim, value_dim);
+  Attention attention(kernels, rules_of(attributes, head_dim), head_dim, value_dim, Elements(q), k.dtype());
   const VisibleKeys rules = rules_of(attributes, head_dim);
-  attention.q = Elements(q);
   const HeadFactors factors(kernels, call, heads);
   const Tensor* mask = call.has(3) ? &call.in(3) : nullptr;
   if (mask != nullptr) {
@@ -127,8 +126,7 @@ void run_attention_decode(CpuDevice& device, OpCall& call) {
   call.outputs[0] = y;
   if (batch == 0) return;
   const VisibleKeys rules = rules_of(attributes, head_dim);
-  Attention attention(kernels, rules, head_dim, value_dim);
-  attention.q = Elements(q);
+  Attention attention(kernels, rules, head_dim, value_dim, Elements(q), k.dtype());
   const HeadFactors factors(kernels, call, heads);
   const KeyRows key_rows = paged_rows(k, table),
                 value_rows = call.has(2) ? paged_rows(call.in(2), table) : KeyRows{};

@@ -44,8 +44,8 @@ void run_sparse_sdpa(CpuDevice& device, OpCall& call) {
   const Tensor y = device.allocate_token_major(call.output_specs[0]);
   call.outputs[0] = y;
   if (tokens == 0) return;
-  Attention attention(kernels, rules_of(attributes, head_dim), head_dim, attributes.head_dim_v);
-  attention.q = Elements(q);
+  Attention attention(kernels, rules_of(attributes, head_dim), head_dim, attributes.head_dim_v, Elements(q),
+                      cache.dtype());
   const HeadFactors factors(kernels, call, heads);
   const KeyRows all_keys = paged_rows(cache, call.in(6));
   const Places places(call);
