@@ -1,7 +1,10 @@
 #include "arena.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -23,6 +26,14 @@ void* new_block(std::size_t index, std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - Arena::alignment) throw std::bad_alloc();
   void* memory = std::aligned_alloc(Arena::alignment, Arena::alignment + bytes);
   if (memory == nullptr) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+  constexpr std::size_t huge_page = std::size_t{2} << 20;
+  if (bytes >= 2 * huge_page) {  // KV caches: their rows are read from places far apart
+    const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + huge_page - 1) / huge_page * huge_page;
+    const auto end = reinterpret_cast<std::uintptr_t>(memory) + Arena::alignment + bytes;
+    ::madvise(reinterpret_cast<void*>(begin), (end - begin) / huge_page * huge_page, MADV_HUGEPAGE);
+  }
+#endif
   void* block = static_cast<std::byte*>(memory) + Arena::alignment;
   index_of(block) = index;
   return block;

@@ -92,13 +92,19 @@ Pages adopt_mapping(void* address, std::size_t size) {
           std::shared_ptr<void>(address, [size](void* p) { ::munmap(p, size); })};
 }
 
+// Streams out of 2 MB pages are about a tenth faster. Where the file system knows no such pages, the hint has
+// no effect.
+void want_huge_pages(void* address, std::size_t size) {
+#ifdef MADV_HUGEPAGE
+  ::madvise(address, size, MADV_HUGEPAGE);
+#endif
+}
+
 Pages fresh_memory(std::size_t size) {
   void* address = ::mmap(nullptr, std::max<std::size_t>(size, 1), PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  ::madvise(address, size, MADV_HUGEPAGE);
-#endif
+  want_huge_pages(address, size);
   Pages pages = adopt_mapping(address, std::max<std::size_t>(size, 1));
   pages.bytes = pages.bytes.first(size);
   return pages;
@@ -118,6 +124,7 @@ std::optional<Pages> map_file(const fs::path& path, std::string_view key, std::s
   if (size < sizeof(Header) + key.size()) return std::nullopt;
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
   if (address == MAP_FAILED) return std::nullopt;
+  want_huge_pages(address, size);
   Pages pages = adopt_mapping(address, size);
 
   Header header;
@@ -227,10 +234,31 @@ bool abandoned(const Entry& e) {
 
 }  // namespace
 
+// Weights smaller than a huge page, side by side in memory of huge pages.
+class SmallWeights {
+ public:
+  static constexpr std::size_t most = std::size_t{2} << 20;
+
+  Pages take(std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    if (size > free_.bytes.size()) free_ = fresh_memory(chunk);
+    const Pages pages{free_.bytes.first(size), free_.owner};
+    const std::size_t step = (size + payload_alignment - 1) / payload_alignment * payload_alignment;
+    free_.bytes = free_.bytes.subspan(std::min(step, free_.bytes.size()));
+    return pages;
+  }
+
+ private:
+  static constexpr std::size_t chunk = std::size_t{32} << 20;
+  std::mutex mutex_;
+  Pages free_;  // the rest of the latest chunk, which lives as long as a weight in it or this
+};
+
 struct WeightCache::State {
   std::mutex mutex;
   std::string warning;
   std::once_flag cleaned;
+  SmallWeights small;
 };
 
 WeightCache::WeightCache(fs::path folder) : folder_(std::move(folder)), state_(std::make_shared<State>()) {}
@@ -299,10 +327,16 @@ Tensor WeightCache::load(const WeightSourcePtr& source, const WeightSpec& spec, 
   const fs::path path = cached ? folder_ / file_name(key) : fs::path();
   if (cached) {
     if (std::optional<Pages> pages = map_file(path, key, size)) {
+      if (size < SmallWeights::most) {
+        const Pages copy = state_->small.take(size);
+        std::ranges::copy(pages->bytes, copy.bytes.begin());
+        pages = copy;
+      }
       return device.adopt(spec, rows, cols, pages->bytes, std::move(pages->owner));
     }
   }
-  Pages pages = fresh_memory(size);
+  const bool small = state_ && size < SmallWeights::most;
+  Pages pages = small ? state_->small.take(size) : fresh_memory(size);
   device.pack(*source, spec, pages.bytes);
   source->release();
   if (cached) {
@@ -315,6 +349,7 @@ Tensor WeightCache::load(const WeightSourcePtr& source, const WeightSpec& spec, 
       });
       write_file(path, key, pages.bytes);
       // From now on the pages are the file's: the system may drop and reread them.
+      if (small) return device.adopt(spec, rows, cols, pages.bytes, std::move(pages.owner));
       if (std::optional<Pages> mapped = map_file(path, key, size)) pages = std::move(*mapped);
     } catch (const std::system_error& error) {
       const std::lock_guard lock(state_->mutex);
