@@ -1,6 +1,8 @@
 // The CPU device: memory, weights and the dispatch of calls to kernels.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -76,6 +78,32 @@ class Scratch {
   std::size_t bytes_ = 0;
 };
 
+// Which weights followed which in the last steps: what the next product will read can be fetched while this
+// one ends. Only addresses are kept; an entry that is overwritten or stale costs a fetch, no more.
+class WeightOrder {
+ public:
+  struct Piece {
+    const std::byte* begin = nullptr;
+    std::size_t stride = 0, bytes = 0;  // of the first piece of each thread
+  };
+  // Notes that `now` follows the weights of the last call; what followed `now` the last time.
+  Piece follow(const Piece& now) {
+    if (last_ != nullptr) *last_ = {last_key_, now};
+    last_key_ = now.begin;
+    last_ = &entries_[(reinterpret_cast<std::uintptr_t>(now.begin) >> 6) * 0x9E3779B97F4A7C15u >> 54];
+    return last_->key == now.begin ? last_->next : Piece{};
+  }
+
+ private:
+  struct Entry {
+    const std::byte* key = nullptr;
+    Piece next;
+  };
+  std::array<Entry, 1024> entries_{};
+  const std::byte* last_key_ = nullptr;
+  Entry* last_ = nullptr;
+};
+
 class CpuDevice final : public Backend {
  public:
   explicit CpuDevice(const DeviceOptions&);
@@ -99,6 +127,7 @@ class CpuDevice final : public Backend {
 
   const Kernels& kernels() const { return *kernels_; }
   ThreadPool& pool() { return pool_; }
+  WeightOrder& weight_order() { return weight_order_; }
   bool deterministic() const { return deterministic_; }
   Isa isa() const { return isa_; }
   std::byte* scratch(int thread, std::size_t bytes) {
@@ -118,6 +147,7 @@ class CpuDevice final : public Backend {
   const Kernels* kernels_;
   std::shared_ptr<Arena> arena_;
   ThreadPool pool_;
+  WeightOrder weight_order_;
   std::vector<Scratch> scratch_;
 };
 

@@ -51,6 +51,7 @@ class Product {
     prepare(groups, rows, threads, read);
 
     std::vector<Task>& tasks = tasks_of(groups, threads);
+    if (threads > 1 && tasks[0].direct) fetch_next(groups[0], tasks[0]);
     const auto work_on = [&](std::int64_t begin, std::int64_t end, int thread) {
       for (std::int64_t i = begin; i < end; ++i) {
         const Task& task = tasks[static_cast<std::size_t>(i)];
@@ -76,6 +77,15 @@ class Product {
     std::int64_t panel_begin = 0, panel_end = 0;
     std::int64_t block_begin = 0, block_end = 0;  // of rows, when not direct
   };
+
+  // Workers that wait fetch their first piece of the weights that followed these in the last step.
+  void fetch_next(const Group& g, const Task& first) {
+    constexpr std::size_t most = 256 << 10;  // of the second-level cache
+    const std::size_t stride = static_cast<std::size_t>(first.panel_end) * p_.panel_bytes();
+    const WeightOrder::Piece next = device_.weight_order().follow(
+        {reinterpret_cast<const std::byte*>(g.weights), stride, std::min(stride, most)});
+    device_.pool().fetch_ahead(next.begin, next.stride, next.bytes);
+  }
 
   bool is_direct(const Group& g) const { return g.rows <= k_.direct_rows; }
   std::int64_t block_rows() const { return pairs_ ? k_.pair_rows : k_.gemm_rows; }

@@ -120,14 +120,28 @@ bool ThreadPool::enter(std::uint32_t epoch) {
 }
 
 void ThreadPool::work(int thread) {
+  constexpr std::size_t line = 64;
   std::uint32_t seen = 0;
+  const std::byte* ahead = nullptr;
+  std::size_t fetched = 0;
   for (;;) {
     std::uint32_t now = epoch_.load(std::memory_order_acquire);
     if (now == seen) {
+      const auto changed = [&] { return (now = epoch_.load(std::memory_order_acquire)) != seen; };
+      if (const std::byte* begin = ahead_begin_.load(std::memory_order_relaxed); begin != ahead) {
+        ahead = begin;
+        fetched = 0;
+      }
+      const std::byte* from =
+          ahead + static_cast<std::size_t>(thread) * ahead_stride_.load(std::memory_order_relaxed);
+      const std::size_t bytes = ahead == nullptr ? 0 : ahead_bytes_.load(std::memory_order_relaxed);
+      for (; fetched < bytes && !changed(); fetched += 4 * line) {
+        for (std::size_t i = 0; i < 4; ++i) __builtin_prefetch(from + fetched + i * line, 0, 2);
+      }
       const auto deadline = std::chrono::steady_clock::now() + spin_time;
-      do {
-        for (int i = 0; i < 64 && (now = epoch_.load(std::memory_order_acquire)) == seen; ++i) relax();
-      } while (now == seen && std::chrono::steady_clock::now() < deadline);
+      while (now == seen && std::chrono::steady_clock::now() < deadline) {
+        for (int i = 0; i < 64 && !changed(); ++i) relax();
+      }
       if (now == seen) {
         sleepers_.fetch_add(1, std::memory_order_seq_cst);
         epoch_.wait(seen, std::memory_order_seq_cst);

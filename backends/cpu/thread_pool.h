@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <thread>
@@ -21,6 +22,14 @@ class ThreadPool {
   ~ThreadPool();
 
   int size() const { return size_; }
+
+  // What workers fetch into their caches while they wait for the next section: `bytes` from begin + thread *
+  // stride. Memory that is gone does no harm.
+  void fetch_ahead(const std::byte* begin, std::size_t stride, std::size_t bytes) {
+    ahead_begin_.store(begin, std::memory_order_relaxed);
+    ahead_stride_.store(stride, std::memory_order_relaxed);
+    ahead_bytes_.store(bytes, std::memory_order_relaxed);
+  }
 
   // f(begin, end, thread) over [0, count) in pieces of `grain`, handed out as threads become free. Which
   // thread runs a piece may not change its result.
@@ -60,6 +69,8 @@ class ThreadPool {
   Section section_ = nullptr;
   void* context_ = nullptr;
   std::atomic<bool> stop_{false};
+  std::atomic<const std::byte*> ahead_begin_{nullptr};
+  std::atomic<std::size_t> ahead_stride_{0}, ahead_bytes_{0};
   alignas(64) std::atomic<std::uint32_t> epoch_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   // The section's epoch (upper half), whether workers may still enter (bit 31), how many are inside.
