@@ -10,10 +10,11 @@
 #include <thread>
 #include <vector>
 
-#include "roofs.h"
 #include "ttt/ops/backend.h"
 #include "ttt/ops/ops.h"
 #include "ttt/tensor/lazy_weight.h"
+#include "ttt/testing/bench.h"
+#include "ttt/testing/profile.h"
 
 namespace {
 
@@ -58,10 +59,20 @@ Tensor noise(const Shape& shape, DataType dtype) {
   return from_host(device(), values, shape, dtype);
 }
 
+struct Roofs {
+  double read_bytes = testing::read_bandwidth(threads());
+  double f32_flops = testing::matrix_peak(threads(), false),
+         bf16_flops = testing::matrix_peak(threads(), true);
+};
+const Roofs& roofs() {
+  static const Roofs measured;
+  return measured;
+}
+
 void report(benchmark::State& state, double bytes, double flops, bool bf16) {
-  const benchmarks::Roofs& roof = benchmarks::roofs(threads());
+  const Roofs& roof = roofs();
   const double runs = static_cast<double>(state.iterations());
-  const double peak = bf16 && roof.bf16_flops > 0 ? roof.bf16_flops : roof.f32_flops;
+  const double peak = bf16 ? roof.bf16_flops : roof.f32_flops;
   const auto rate = benchmark::Counter::kIsRate;
   state.counters["GB/s"] = benchmark::Counter(bytes * runs / 1e9, rate);
   state.counters["GFLOP/s"] = benchmark::Counter(flops * runs / 1e9, rate);
@@ -175,7 +186,7 @@ void register_all() {
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   register_all();
-  const benchmarks::Roofs& roof = benchmarks::roofs(threads());
+  const Roofs& roof = roofs();
   std::cerr << device().description() << "; read " << roof.read_bytes / 1e9 << " GB/s, f32 "
             << roof.f32_flops / 1e9 << " GFLOP/s, bf16 " << roof.bf16_flops / 1e9 << " GFLOP/s\n";
   benchmark::RunSpecifiedBenchmarks();

@@ -31,6 +31,9 @@ void bench(const BenchFlags& flags) {
   report.add("batch", static_cast<std::size_t>(options.batch), "users");
   report.add("time to first token", result.time_to_first_token * 1e3, "ms", 1);
   report.add("prefill tokens per second", result.prefill_tokens_per_second, "", 1);
+  report.add("prefill", result.prefill_flops_per_second / 1e9, "GFLOP/s", 1);
+  report.add("matrix peak", result.matrix_peak / 1e9, "GFLOP/s", 1);
+  report.add("of matrix peak", 100 * result.prefill_flops_per_second / result.matrix_peak, "%", 1);
   report.add("tokens per second per user", result.tokens_per_second_per_user, "", 2);
   report.add("tokens per second", result.tokens_per_second, "", 2);
   report.add("time per step", result.time_per_step * 1e3, "ms", 3);
@@ -80,9 +83,11 @@ void add_bench(Program& program) {
       {"ttt bench --model model.gguf",
        "ttt bench --model model.gguf --prompt-tokens 512 --new-tokens 128 --batch 8 --precision performance",
        "",
-       "The read bandwidth is measured in the same run, with the same number of threads: decoding one token "
-       "reads",
-       "every weight once, so it can not be faster than the memory."});
+       "The read bandwidth and the matrix peak are measured in the same run, with the same number of "
+       "threads: "
+       "decoding",
+       "one token reads every weight once, so it can not be faster than the memory; a prompt not faster than "
+       "the products."});
   app->callback([flags] { bench(*flags); });
 }
 

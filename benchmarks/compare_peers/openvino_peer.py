@@ -37,34 +37,40 @@ def main():
     begin = time.perf_counter()
     scheduler = genai.SchedulerConfig()
     scheduler.enable_prefix_caching = False  # a prompt that was there before would be free
-    scheduler.max_num_batched_tokens = 512
+    scheduler.max_num_batched_tokens = max(512, arguments.batch * arguments.prompt_tokens)  # all prompts in one step
     scheduler.max_num_seqs = arguments.batch
     scheduler.num_kv_blocks = arguments.batch * ((arguments.prompt_tokens + arguments.new_tokens) // 16 + 2)
-    properties = {"INFERENCE_NUM_THREADS": arguments.threads, "KV_CACHE_PRECISION": "bf16", "scheduler_config": scheduler}
-    pipeline = genai.LLMPipeline(folder, "CPU", **properties)
+    pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", {"INFERENCE_NUM_THREADS": arguments.threads, "KV_CACHE_PRECISION": "bf16"})
     load_seconds = time.perf_counter() - begin
     vocab = 49152  # ids that both models of the comparison have
     ids = np.array([[(i * 7919 + u * 104729 + 17) % vocab for i in range(arguments.prompt_tokens)] for u in range(arguments.batch)], dtype=np.int64)
-
-    def prompts(turn):
-        return (ids + turn) % vocab
+    requests = 0
 
     def generate(rows, tokens):
+        """Seconds of each step: the first takes the prompts, the others one token of everyone."""
+        nonlocal requests
         config = genai.GenerationConfig()
         config.max_new_tokens, config.ignore_eos, config.do_sample, config.apply_chat_template = tokens, True, False, False
-        inputs = genai.TokenizedInputs(ov.Tensor(rows), ov.Tensor(np.ones_like(rows)))
-        begin = time.perf_counter()
-        pipeline.generate(inputs, config)
-        return time.perf_counter() - begin
+        for row in rows:
+            pipeline.add_request(requests, ov.Tensor(row[None, :]), config)
+            requests += 1
+        seconds = []
+        while pipeline.has_non_finished_requests():
+            begin = time.perf_counter()
+            pipeline.step()
+            seconds.append(time.perf_counter() - begin)
+        if len(seconds) != tokens:
+            raise SystemExit(f"error: {len(seconds)} steps for {tokens} tokens")
+        return seconds
 
-    start_seconds = load_seconds + generate(ids[:1], 1)
+    start_seconds = load_seconds + sum(generate(ids[:1], 1))
     generate(ids, min(arguments.new_tokens, 4))
     first, step = [], []
     for turn in range(1, arguments.repeats + 1):
-        one = generate(prompts(turn), 1)
-        first.append(one / arguments.batch)
+        seconds = generate((ids + turn) % vocab, arguments.new_tokens)
+        first.append(seconds[0] / arguments.batch)
         if arguments.new_tokens > 1:
-            step.append((generate(prompts(turn), arguments.new_tokens) - one) / (arguments.new_tokens - 1))
+            step.append(sum(seconds[1:]) / (arguments.new_tokens - 1))
     median = lambda values: sorted(values)[len(values) // 2]
     print(json.dumps({
         "start_to_first_token_ms": start_seconds * 1e3,

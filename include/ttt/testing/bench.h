@@ -47,12 +47,14 @@ struct BenchOptions {
 struct BenchResult {
   double time_to_first_token = 0;         // seconds: prefill of one user's prompt
   double prefill_tokens_per_second = 0;   // of one user after the other
+  double prefill_flops_per_second = 0;    // as the operands' sizes say
   double tokens_per_second_per_user = 0;  // decode, all users in each step
   double tokens_per_second = 0;           // of all users
   double time_per_step = 0;               // seconds per decode step
   std::size_t bytes_per_step = 0;         // that one decode step moves, as the operands' sizes say
   double bytes_per_second = 0;            // moved while decoding
   double read_bandwidth = 0;              // bytes per second, measured in the same run
+  double matrix_peak = 0;                 // FLOPs per second, measured in the same run
   std::size_t weight_bytes = 0, kv_bytes = 0;
 };
 
