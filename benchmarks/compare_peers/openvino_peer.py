@@ -51,8 +51,9 @@ def main():
         nonlocal requests
         config = genai.GenerationConfig()
         config.max_new_tokens, config.ignore_eos, config.do_sample, config.apply_chat_template = tokens, True, False, False
+        handles = []  # a request whose handle is gone is cancelled
         for row in rows:
-            pipeline.add_request(requests, ov.Tensor(row[None, :]), config)
+            handles.append(pipeline.add_request(requests, ov.Tensor(row[None, :]), config))
             requests += 1
         seconds = []
         while pipeline.has_non_finished_requests():
