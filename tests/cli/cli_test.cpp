@@ -530,4 +530,35 @@ TEST_F(Cli, ExpectationsAreRecordedAndChecked) {
   expect_error(ttt("expect check" + common), "line 1");
 }
 
+TEST_F(Cli, ANetworkStandsBesideTheExpectationsOfItsModules) {
+  const std::string file = (folder() / "network.jsonl").string();
+  EXPECT_EQ(ttt("expect record --spread 100 --threads 1 --repeats 3 --precision bfp8_b --model " +
+                model().string() + " --file " + file)
+                .status,
+            0);
+  const std::string perf = with_model("perf run") +
+                           "--precision bfp8_b --threads 1 --prompt-tokens 16 --new-tokens 2 --repeats 1 "
+                           "--no-serving";
+  const json profiled = ttt(perf + " --json --expectations " + file).object();
+  for (const json& phase : profiled.at("phases")) {
+    const json& rows = phase.at("expectations");
+    EXPECT_GE(rows.size(), 3u) << phase.at("phase");
+    for (const json& row : rows) EXPECT_GT(row.at("ratio"), 0) << row;
+  }
+  const Outcome table = ttt(perf + " --expectations " + file);
+  EXPECT_NE(table.out.find("modules beside what is recorded"), std::string::npos) << table.out << table.err;
+  EXPECT_NE(ttt(perf).out.find("no time of these modules is recorded"), std::string::npos);
+
+  const std::string compare =
+      with_model("debug compare") + "--precision bfp8_b --threads 1 --against precision=f32";
+  const Outcome alone = ttt(compare + " --isolate --expectations " + file);
+  EXPECT_EQ(alone.status, 0) << alone.out << alone.err;
+  EXPECT_NE(alone.out.find("modules, each by itself"), std::string::npos) << alone.out;
+  const json strict = ttt(compare + " --isolate --pcc 1 --json").object();
+  EXPECT_GT(strict.at("isolated_modules"), 1);
+  EXPECT_EQ(strict.at("agrees"), false);
+  std::ofstream(file, std::ios::binary) << "nonsense\n";
+  expect_error(ttt(compare + " --isolate --expectations " + file), "line 1");
+}
+
 }  // namespace

@@ -9,6 +9,9 @@ set(flags "${CMAKE_CXX_FLAGS}")
 if(TTT_SANITIZE)
   string(APPEND flags " -fsanitize=${TTT_SANITIZE}")
 endif()
+if(TTT_COVERAGE)
+  string(APPEND flags " --coverage")
+endif()
 target_compile_definitions(mistakes_tests PRIVATE TTT_MISTAKES="$<TARGET_FILE:ttt_mistakes>"
                            TTT_MISTAKEN_MODULES="$<TARGET_FILE:ttt_mistaken_modules>"
                            TTT_MODEL_SDK="$<TARGET_FILE:ttt_model_sdk>" TTT_CXX="${CMAKE_CXX_COMPILER}" TTT_CXX_FLAGS="${flags}")
