@@ -7,6 +7,7 @@
 #include <mutex>
 #include <utility>
 
+#include "ttt/hw/check.h"
 #include "ttt/ops/planning.h"
 #include "ttt/ops/submesh.h"
 
@@ -62,7 +63,7 @@ class NullBackend final : public Backend, public CallSource, public Divisible {
   }
 
   Tensor allocate(const TensorSpec& spec) override {
-    return Tensor(std::make_shared<NullBuffer>(*this, ledger_, bytes(spec)), spec);
+    return Tensor(std::make_shared<NullBuffer>(*this, ledger_, held(spec)), spec);
   }
   void write(const Tensor& t, std::span<const float> values) override { check_count(t, values.size()); }
   void write(const Tensor& t, std::span<const std::int32_t> values) override {
@@ -108,7 +109,8 @@ class NullBackend final : public Backend, public CallSource, public Divisible {
     for (int i = 0; i < call.outputs_count; ++i) {
       const auto at = static_cast<std::size_t>(i);
       const TensorSpec& spec = call.output_specs[at];
-      call.outputs[at] = i == 0 ? reuse(call, spec) : Tensor();
+      // A card makes every result anew.
+      call.outputs[at] = i == 0 && facts_ == nullptr ? reuse(call, spec) : Tensor();
       if (!call.outputs[at]) call.outputs[at] = allocate(spec);
     }
   }
@@ -132,6 +134,14 @@ class NullBackend final : public Backend, public CallSource, public Divisible {
     if (static_cast<std::int64_t>(values) != t.shape().elements()) {
       throw Error(std::to_string(values) + " values for a tensor of shape " + to_string(t.shape()));
     }
+  }
+
+  // Bytes of a tensor where it lies: on a SKU in whole tiles and pages, as much on each DRAM bank as on the
+  // fullest.
+  std::size_t held(const TensorSpec& spec) const {
+    if (facts_ == nullptr || facts_->dram_banks == 0 || spec.memory.buffer_type != BufferType::dram)
+      return bytes(spec);
+    return hw::dram_bank_bytes(*facts_, spec) * static_cast<std::size_t>(facts_->dram_banks);
   }
 
   // As a device that works in place would: the memory of an operand that was moved in and that nobody else

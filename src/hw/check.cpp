@@ -14,7 +14,7 @@ std::string str(CoreCoord c) { return str(c.x) + "x" + str(c.y); }
 std::int64_t tiles(std::int64_t n) { return (n + tile_size - 1) / tile_size; }
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-[[noreturn]] void refuse(const std::string& what, const std::string& where, const std::string& fix = {}) {
+[[noreturn]] void refuse(const std::string& what, const std::string& where, const std::string& fix) {
   throw Error(what, where, fix);
 }
 
@@ -208,7 +208,8 @@ void check_matmul(const Sku& sku, const MatmulCheck& check) {
     refuse("x has " + str(x.shape[-1]) + " columns, w " + str(w.shape[-2]) + " rows", where,
            "the inner dimensions are equal");
   if (y.shape[-1] != w.shape[-1])
-    refuse("the result has " + str(y.shape[-1]) + " columns, w " + str(w.shape[-1]), where);
+    refuse("the result has " + str(y.shape[-1]) + " columns, w " + str(w.shape[-1]), where,
+           "the result is as wide as w");
   const std::int64_t rows = x.shape.elements() / x.shape[-1];
   const std::int64_t m = tiles(rows), k = tiles(x.shape[-1]), n = tiles(w.shape[-1]);
 
@@ -281,11 +282,15 @@ void check_matmul(const Sku& sku, const MatmulCheck& check) {
 void check_attention(const Sku& sku, const AttentionCheck& a) {
   const std::string where = str(a.heads) + " heads, " + str(a.kv_heads) + " kv heads of " + str(a.head_dim);
   if (a.heads < 1 || a.kv_heads < 1 || a.heads % a.kv_heads != 0)
-    refuse("query heads are no multiple of key heads", where);
+    refuse("query heads are no multiple of key heads", where,
+           "every key head serves equally many query heads");
   if (a.head_dim % tile_size != 0)
     refuse("a head of " + str(a.head_dim) + " dimensions", where,
            "TTNN takes multiples of 32: compose attention");
-  if (a.v_head_dim != 0 && a.v_head_dim != a.head_dim)
+  if (a.latent && (a.v_head_dim < 1 || a.v_head_dim > a.head_dim || a.v_head_dim % tile_size != 0))
+    refuse("values of " + str(a.v_head_dim) + " of the keys' " + str(a.head_dim) + " columns", where,
+           "TTNN takes multiples of 32: compose attention");
+  if (!a.latent && a.v_head_dim != 0 && a.v_head_dim != a.head_dim)
     refuse("keys of " + str(a.head_dim) + " and values of " + str(a.v_head_dim) + " dimensions", where,
            "TTNN takes one width: compose attention");
   for (DataType t : {a.query, a.cache}) {
@@ -312,14 +317,11 @@ void check_attention(const Sku& sku, const AttentionCheck& a) {
                  str(p.k_chunk_size),
              where, "the chunk sizes divide the position");
   }
-  // Circular buffers as TTNN 0.81 makes them with float32 accumulation: queries, keys and values twice,
-  // scores and accumulators; in tiles of bf16 but for the cache's.
-  const std::int64_t d = tiles(a.head_dim), q = a.decode ? tiles(a.heads) : tiles(p.q_chunk_size),
-                     k = tiles(p.k_chunk_size);
-  const std::int64_t own = a.decode ? 2 * q * k + 7 * q * d + 26 : 2 * q * k + 5 * q * d + 7 * q + 5;
-  const std::size_t needed = static_cast<std::size_t>(own) * tile_bytes_of(DataType::bf16) +
-                             static_cast<std::size_t>(4 * k * d) * tile_bytes_of(a.cache);
-  check_l1(sku, needed, where, "use smaller chunks");
+  const AttentionShape shape{a.heads, a.kv_heads, a.head_dim, a.v_head_dim, a.cache};
+  const std::size_t needed =
+      a.decode ? sdpa_decode_l1_bytes(sku, shape, a.users, p) : sdpa_l1_bytes(shape, p);
+  check_l1(sku, needed, where,
+           a.decode ? "use smaller chunks or fewer cores per user" : "use smaller chunks");
 }
 
 void check_cache_update(const Sku& sku, std::int64_t users, std::int64_t kv_heads, std::int64_t head_dim,
@@ -332,7 +334,7 @@ void check_cache_update(const Sku& sku, std::int64_t users, std::int64_t kv_head
   if (x != DataType::bf16 && x != DataType::f32)
     refuse("new keys in " + std::string(name(x)), where,
            "use bf16 or f32; the cache's own dtype is made by the kernel");
-  if (kv_heads < 1 || head_dim < 1) refuse("no keys", where);
+  if (kv_heads < 1 || head_dim < 1) refuse("no keys", where, "there is at least one head of one dimension");
 }
 
 std::size_t usable_dram_bytes(const Sku& sku) {

@@ -36,7 +36,7 @@ MemoryConfig sharded(TensorMemoryLayout layout, BufferType buffer, CoreCoord cor
 }
 
 CoreCoord rectangle_or_throw(const Sku& sku, std::int64_t cores) {
-  const std::optional<CoreCoord> found = rectangle(sku, static_cast<int>(cores));
+  const std::optional<CoreCoord> found = rectangle(sku.grid, static_cast<int>(cores));
   if (!found) {
     throw Error(
         "no rectangle of " + std::to_string(cores) + " cores",
@@ -87,7 +87,7 @@ std::optional<DramSharding> dram_sharding(const Sku& sku, std::int64_t in, std::
   const std::int64_t k = tiles(in), n = tiles(out), common = std::gcd(k, n);
   for (std::int64_t cores : divisors(common, std::int64_t{sku.grid.x} * sku.grid.y)) {
     if (cores < least_sharded_cores) break;
-    if (!rectangle(sku, static_cast<int>(cores))) continue;
+    if (!rectangle(sku.grid, static_cast<int>(cores))) continue;
     const MatmulShape shape{.rows = tile_size, .in = in, .out = out, .weights = type};
     for (std::int64_t inner : divisors(k / cores, k)) {
       const MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig program{static_cast<int>(inner), 1,
@@ -154,6 +154,8 @@ MatmulProgramConfig two_dimensional(const Sku& sku, const MatmulShape& s,
   return best;
 }
 
+std::int64_t v_head_dim(const AttentionShape& s) { return s.v_head_dim > 0 ? s.v_head_dim : s.head_dim; }
+
 // The result stays in L1 for the next op of a decode step where it is small.
 MemoryConfig small_result(const Sku& sku, const MatmulShape& s) {
   const std::size_t bytes = static_cast<std::size_t>(tiles(s.rows) * tiles(s.out)) * tile_size_of(s.result);
@@ -163,9 +165,9 @@ MemoryConfig small_result(const Sku& sku, const MatmulShape& s) {
 
 }  // namespace
 
-std::optional<CoreCoord> rectangle(const Sku& sku, int cores) {
-  for (int width = std::min(cores, sku.grid.x); width >= 1; --width) {
-    if (cores % width == 0 && cores / width <= sku.grid.y) return CoreCoord{width, cores / width};
+std::optional<CoreCoord> rectangle(CoreCoord grid, int cores) {
+  for (int width = std::min(cores, grid.x); width >= 1; --width) {
+    if (cores % width == 0 && cores / width <= grid.y) return CoreCoord{width, cores / width};
   }
   return std::nullopt;
 }
@@ -285,9 +287,43 @@ SDPAProgramConfig choose_sdpa(const Sku& sku, std::int64_t queries, std::int64_t
   return {sku.grid, chunk, chunk, false};
 }
 
-SDPAProgramConfig choose_sdpa_decode(const Sku& sku, std::int64_t head_dim) {
+// Keys and values twice, in tiles of the cache's.
+static std::size_t keys_and_values(const AttentionShape& s, std::int64_t keys) {
+  return static_cast<std::size_t>(2 * keys * (tiles(s.head_dim) + tiles(v_head_dim(s)))) *
+         tile_size_of(s.cache);
+}
+
+// What else TTNN 0.81 holds with float32 accumulation, in tiles of bf16: queries, scores, accumulators.
+std::size_t sdpa_l1_bytes(const AttentionShape& s, const SDPAProgramConfig& c) {
+  const std::int64_t d = tiles(s.head_dim), v = tiles(v_head_dim(s)), q = tiles(c.q_chunk_size),
+                     k = tiles(c.k_chunk_size);
+  return static_cast<std::size_t>(2 * q * k + q * (2 * d + 3 * v + 7) + 5) * tile_size_of(DataType::bf16) +
+         keys_and_values(s, k);
+}
+
+// In decode all heads are the rows of one query, and a core gathers what the others made of its keys.
+std::size_t sdpa_decode_l1_bytes(const Sku& sku, const AttentionShape& s, std::int64_t users,
+                                 const SDPAProgramConfig& c) {
+  const std::int64_t d = tiles(s.head_dim), v = tiles(v_head_dim(s)), q = tiles(s.heads),
+                     k = tiles(c.k_chunk_size);
+  const std::int64_t cores = std::clamp<std::int64_t>(
+      std::int64_t{sku.grid.x} * sku.grid.y / (users * s.kv_heads), 1, c.max_cores_per_head_batch);
+  const std::int64_t own = 2 * q * k + q * (2 * d + 5 * v + 11 + (cores - 1) * (v + 2)) + 4;
+  return static_cast<std::size_t>(own) * tile_size_of(DataType::bf16) + keys_and_values(s, k);
+}
+
+SDPAProgramConfig choose_sdpa_decode(const Sku& sku, const AttentionShape& s) {
   if (sku.arch == Arch::cpu) return {};
-  return {sku.grid, 32, head_dim <= 128 ? 256 : 128, false};
+  const int longest = s.head_dim <= 128 ? 256 : 128, shortest = 64;
+  SDPAProgramConfig config{sku.grid, 32, longest, false};
+  for (int cores = config.max_cores_per_head_batch; cores >= 1; cores /= 2) {
+    config.max_cores_per_head_batch = cores;
+    for (config.k_chunk_size = longest; config.k_chunk_size >= shortest; config.k_chunk_size /= 2) {
+      if (sdpa_decode_l1_bytes(sku, s, 1, config) + spare_l1 <= usable_l1_bytes(sku)) return config;
+    }
+  }
+  config.k_chunk_size = tile_size;
+  return config;
 }
 
 }  // namespace ttt::inline v2::hw

@@ -7,26 +7,46 @@
 
 namespace ttt::inline v2::hw {
 
-static std::int64_t tiles(std::int64_t n) { return (n + tile_size - 1) / tile_size; }
+namespace {
+
+std::int64_t tiles(std::int64_t n) { return (n + tile_size - 1) / tile_size; }
+
+// The most cores in a rectangle that share `columns` columns of tiles evenly.
+CoreCoord dividing_cores(CoreCoord grid, std::int64_t columns) {
+  for (int cores = grid.x * grid.y; cores > 1; --cores) {
+    if (columns % cores != 0) continue;
+    if (const std::optional<CoreCoord> found = rectangle(grid, cores)) return *found;
+  }
+  return {1, 1};
+}
+
+}  // namespace
 
 MatmulMultiCoreReuseMultiCast1DProgramConfig choose_sparse_matmul(CoreCoord grid, std::int64_t rows,
                                                                   std::int64_t in, std::int64_t out) {
   const int columns = static_cast<int>(tiles(out)), depth = static_cast<int>(tiles(in));
   MatmulMultiCoreReuseMultiCast1DProgramConfig config{.per_core_M = static_cast<int>(tiles(rows))};
-  for (int per_core = 1;; ++per_core) {
-    if (columns % per_core != 0) continue;
-    const int cores = columns / per_core, width = std::min(cores, grid.x);
-    if (cores % width != 0 || cores / width > grid.y) continue;
-    config.compute_with_storage_grid_size = {width, cores / width};
-    config.per_core_N = per_core;
-    break;
-  }
+  config.compute_with_storage_grid_size = dividing_cores(grid, columns);
+  config.per_core_N =
+      columns / (config.compute_with_storage_grid_size.x * config.compute_with_storage_grid_size.y);
   for (int block : {8, 4, 2}) {
     if (depth % block != 0) continue;
     config.in0_block_w = block;
     break;
   }
   return config;
+}
+
+std::int64_t choose_expert_width(const Sku& sku, std::int64_t width) {
+  if (sku.arch == Arch::cpu) return width;
+  const auto share = [&](std::int64_t columns) {
+    const CoreCoord cores = dividing_cores(sku.grid, columns);
+    return cores.x * cores.y;
+  };
+  std::int64_t columns = tiles(width);
+  if (columns < sku.grid.x * sku.grid.y / 4 || 4 * share(columns) >= sku.grid.x * sku.grid.y) return width;
+  while (4 * share(columns) < sku.grid.x * sku.grid.y) ++columns;
+  return columns * tile_size;
 }
 
 std::int64_t sparse_matmul_tokens(CoreCoord grid, DataType weights, std::int64_t experts, std::int64_t in,

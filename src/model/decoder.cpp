@@ -8,6 +8,7 @@
 #include "model/blocks.h"
 #include "model/recurrent.h"
 #include "model/step_builder.h"
+#include "ttt/debug/check.h"
 #include "ttt/model/bound_weights.h"
 #include "ttt/modules/attention.h"
 #include "ttt/modules/embedding.h"
@@ -16,6 +17,7 @@
 #include "ttt/modules/mlp.h"
 #include "ttt/modules/moe.h"
 #include "ttt/modules/shown.h"
+#include "ttt/ops/trace.h"
 #include "ttt/perf/zone.h"
 #include "ttt/tensor/block_float.h"
 
@@ -358,6 +360,7 @@ class DecoderLM final : public CausalLM, public BoundWeights {
         std::ranges::any_of(spec_.layers, [](const LayerSpec& l) { return !kv_caches(l).empty(); });
     limits_.recurrent = std::ranges::any_of(
         spec_.layers, [&](const LayerSpec& l) { return !state_slots(l, spec_.dim).empty(); });
+    limits_.rounded_tables = can_trace(*device_);
   }
 
   const ModelSpec& spec() const override { return spec_; }
@@ -418,28 +421,21 @@ class DecoderLM final : public CausalLM, public BoundWeights {
 
   StepOutput step(const Batch& batch, State& state) const override {
     const perf::Zone whole("step", perf::ZoneKind::step);
-    BuiltStep built = build_step(batch, state, *device_, limits_);
-    Step& step = built.step;
-    const ModuleName top{};
-    Tensor x = embed(step);
-    tap(x, top, "embed");
-    step.embedding = ops::all_gather(x, -1, stream_axis);
-    for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      const perf::Zone zone("layer", perf::ZoneKind::layer, static_cast<int>(i));
-      x = blocks_[i]->forward(x, step);
-      tap(x, names_[i]);
-    }
     StepOutput output{
         .rows = static_cast<std::int64_t>(batch.logit_rows.size()), .vocab = spec_.vocab, .logits = {}};
-    // The norm of all rows is wanted only by whoever listens.
-    if (debug::tapping() && norm_ && batch.logit_rows.size() < batch.tokens.size()) (*norm_)(x);
-    if (output.rows == 0) return output;
-    x = wanted_rows(x, batch, built);
-    if (norm_) x = (*norm_)(x);
-    if (embed_out_) x = between(*embed_out_, x, step.mode);
-    const Tensor logits = (*head_)(x, step.mode);
-    tap(logits, top, "logits");
-    output.logits = to_host(logits);
+    if (is_traced(batch)) {
+      const std::string key = "decode of " + std::to_string(batch.sequences()) + " by " +
+                              std::to_string(reinterpret_cast<std::uintptr_t>(this)) + ", pages " +
+                              std::to_string(page_columns(batch.table_width, limits_));
+      try {
+        const TracedStep traced(*device_, key);
+        output.logits = to_host(logits(batch, state));
+        return output;
+      } catch (const TraceRefused&) {
+        // Nothing has run.
+      }
+    }
+    if (const Tensor wanted = logits(batch, state)) output.logits = to_host(wanted);
     return output;
   }
 
@@ -493,6 +489,36 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     const auto* attention = std::get_if<AttentionSpec>(&spec.mixer);
     const bool divided = !spec.block && attention != nullptr && divides(*attention, target_.mesh);
     return divided ? on_device(*attention, target_.mesh).kv_heads : cache.kv_heads;
+  }
+
+  // Decode steps of a device that can record them; whoever looks into a step sees it run.
+  bool is_traced(const Batch& batch) const {
+    return limits_.rounded_tables && batch.tokens.size() == batch.sequences() &&
+           batch.logit_rows.size() == batch.tokens.size() && !debug::tapping() && !debug::checking();
+  }
+
+  // The logits of the rows that want them [1, 1, rows, vocab]; undefined where none does.
+  Tensor logits(const Batch& batch, State& state) const {
+    BuiltStep built = build_step(batch, state, *device_, limits_);
+    Step& step = built.step;
+    const ModuleName top{};
+    Tensor x = embed(step);
+    tap(x, top, "embed");
+    step.embedding = ops::all_gather(x, -1, stream_axis);
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      const perf::Zone zone("layer", perf::ZoneKind::layer, static_cast<int>(i));
+      x = blocks_[i]->forward(x, step);
+      tap(x, names_[i]);
+    }
+    // The norm of all rows is wanted only by whoever listens.
+    if (debug::tapping() && norm_ && batch.logit_rows.size() < batch.tokens.size()) (*norm_)(x);
+    if (batch.logit_rows.empty()) return {};
+    x = wanted_rows(x, batch, built);
+    if (norm_) x = (*norm_)(x);
+    if (embed_out_) x = between(*embed_out_, x, step.mode);
+    Tensor logits = (*head_)(x, step.mode);
+    tap(logits, top, "logits");
+    return logits;
   }
 
   // The stream at another width.

@@ -1,6 +1,7 @@
 #include "model/step_builder.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 namespace ttt::inline v2 {
@@ -69,6 +70,12 @@ void check(const Batch& batch, const State& state, const StepLimits& limits) {
 
 }  // namespace
 
+std::int32_t page_columns(std::int32_t table_width, const StepLimits& limits) {
+  constexpr std::uint32_t least = 8;
+  const auto width = static_cast<std::uint32_t>(std::max(table_width, 1));
+  return static_cast<std::int32_t>(limits.rounded_tables ? std::bit_ceil(std::max(width, least)) : width);
+}
+
 BuiltStep build_step(const Batch& batch, State& state, Backend& device, const StepLimits& limits) {
   check(batch, state, limits);
   const std::size_t n = batch.sequences();
@@ -86,7 +93,8 @@ BuiltStep build_step(const Batch& batch, State& state, Backend& device, const St
   step.positions.resize(batch.tokens.size());
   built.row_of_token.resize(batch.tokens.size());
 
-  const auto width = static_cast<std::size_t>(std::max(batch.table_width, 1));
+  const auto given = static_cast<std::size_t>(std::max(batch.table_width, 0)),
+             width = static_cast<std::size_t>(page_columns(batch.table_width, limits));
   std::vector<std::int32_t> ids(batch.tokens.size()), table(n * width, -1), decode_positions;
   std::size_t row = 0;
   for (std::size_t i = 0; i < n; ++i) {
@@ -105,7 +113,7 @@ BuiltStep build_step(const Batch& batch, State& state, Backend& device, const St
       built.row_of_token[token] = static_cast<std::int32_t>(row);
     }
     if (limits.paged)
-      std::copy_n(batch.block_tables.begin() + static_cast<std::ptrdiff_t>(s * width), width,
+      std::copy_n(batch.block_tables.begin() + static_cast<std::ptrdiff_t>(s * given), given,
                   table.begin() + static_cast<std::ptrdiff_t>(i * width));
   }
   step.decode_rows = static_cast<std::int64_t>(decode_positions.size());

@@ -19,7 +19,12 @@ struct StepLimits {
   std::int64_t max_positions = 0;  // 0: none (rotary and position-free networks go as far as the cache does)
   bool paged = true;               // some layer has a KV cache
   bool recurrent = false;          // some layer keeps state per slot
+  // Page tables of 2^n columns: steps of few shapes, for a device that traces them.
+  bool rounded_tables = false;
 };
+
+// Columns of the page table on the device.
+std::int32_t page_columns(std::int32_t table_width, const StepLimits&);
 
 // Error naming the sequence when the batch contradicts itself or the state's geometry.
 BuiltStep build_step(const Batch&, State&, Backend&, const StepLimits&);

@@ -116,7 +116,10 @@ AttentionPlan resolve(const AttentionConfig& config, const Target& target) {
   plan.kv_dtype = target.kv_dtype(where);
   plan.compute_kernel_config = target.compute_config(where);
   plan.prefill_program = hw::choose_sdpa(target.sku, 2048, spec.head_dim);
-  plan.decode_program = hw::choose_sdpa_decode(target.sku, spec.head_dim);
+  plan.decode_program = hw::choose_sdpa_decode(target.sku, {.heads = plan.spec.heads,
+                                                            .kv_heads = plan.spec.kv_heads,
+                                                            .head_dim = spec.head_dim,
+                                                            .cache = plan.kv_dtype});
   return plan;
 }
 

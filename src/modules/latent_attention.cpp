@@ -119,6 +119,11 @@ LatentAttentionPlan resolve(const LatentAttentionConfig& c, const Target& target
   plan.scale = s.scale.value_or(1 / std::sqrt(static_cast<float>(s.nope_dim + s.rope_dim)));
   plan.kv_dtype = target.kv_dtype(c.name.path);
   plan.compute_kernel_config = target.compute_config(c.name.path);
+  plan.prefill_program = hw::choose_sdpa(target.sku, 2048, s.kv_lora_rank + s.rope_dim);
+  plan.decode_program = hw::choose_sdpa_decode(target.sku, {.heads = plan.spec.heads,
+                                                            .head_dim = s.kv_lora_rank + s.rope_dim,
+                                                            .v_head_dim = s.kv_lora_rank,
+                                                            .cache = plan.kv_dtype});
   return plan;
 }
 
@@ -217,18 +222,23 @@ Tensor LatentAttention::attend(const Tensor& queries, const Latents& l, const Te
                                const Step& step) const {
   const LatentAttentionSpec& s = plan_.spec;
   const int head_dim = s.nope_dim + s.rope_dim;
-  const Tensor heads = ops::nlp_create_qkv_heads(queries, s.heads, 0, head_dim).q;
+  Tensor k_rope = l.k_rope;
+  // What queries are made of is gone before they attend: of many heads each part is as large as a layer.
+  const auto absorbed = [&] {
+    const Tensor heads = ops::nlp_create_qkv_heads(queries, s.heads, 0, head_dim).q;
+    Tensor q_rope = heads.narrow(3, s.nope_dim, head_dim);
+    if (rope_) {
+      q_rope = rope_->forward(std::move(q_rope), step);
+      k_rope = rope_->forward(std::move(k_rope), step);
+      tap_heads(q_rope, plan_.name, "q_rope");
+      tap_heads(k_rope, plan_.name, "k_rope");
+    }
+    const Tensor parts[] = {ops::matmul(heads.narrow(3, 0, s.nope_dim), plan_.k_b.get()), q_rope};
+    return ops::concat(parts, 3);
+  };
   tap(queries, plan_.name, "q");
-  Tensor q_rope = heads.narrow(3, s.nope_dim, head_dim), k_rope = l.k_rope;
-  if (rope_) {
-    q_rope = rope_->forward(std::move(q_rope), step);
-    k_rope = rope_->forward(std::move(k_rope), step);
-    tap_heads(q_rope, plan_.name, "q_rope");
-    tap_heads(k_rope, plan_.name, "k_rope");
-  }
-  const Tensor q_latent = ops::matmul(heads.narrow(3, 0, s.nope_dim), plan_.k_b.get());
-  const Tensor query_parts[] = {q_latent, q_rope}, key_parts[] = {l.kv, k_rope};
-  const Tensor q = ops::concat(query_parts, 3);
+  const Tensor q = absorbed();
+  const Tensor key_parts[] = {l.kv, k_rope};
   const Tensor& cache = step.state->cache(plan_.name.layer, step.iteration).k;
   fill_cache(cache, ops::concat(key_parts, 3), step);
   const Tensor context = selection ? attend_selected(q, cache, selection, step) : attend_all(q, cache, step);

@@ -2,13 +2,15 @@
 
 #include "modules/parallel.h"
 #include "modules/print.h"
+#include "ttt/tensor/block_float.h"
 
 namespace ttt::inline v2 {
 
 LmHeadPlan resolve(const LmHeadConfig& config, const Target& target) {
-  const std::int64_t parts = over(target.mesh, unit_axis).parts;
-  return {.linear = resolve(LinearConfig{.weight = pad_rows(config.weight, parts),
-                                         .bias = pad_rows(config.bias, parts),
+  // Whole tiles on every device: an all_gather of others is taken apart into rows.
+  const std::int64_t parts = over(target.mesh, unit_axis).parts, multiple = parts > 1 ? parts * tile_size : 1;
+  return {.linear = resolve(LinearConfig{.weight = pad_rows(config.weight, multiple),
+                                         .bias = pad_rows(config.bias, multiple),
                                          .name = config.name,
                                          .out_dtype = DataType::f32,
                                          .parallel = Parallel::column},

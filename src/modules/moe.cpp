@@ -4,6 +4,7 @@
 
 #include "modules/parallel.h"
 #include "modules/print.h"
+#include "ttt/hw/choose_kernels.h"
 
 namespace ttt::inline v2 {
 
@@ -93,6 +94,36 @@ Router::Choice Router::forward(const Tensor& x, Mode mode) const {
   return choice;
 }
 
+// Hidden units of every expert, up to `width`: rows of gate and up, columns of down and of biases. What comes
+// out of them meets zeros.
+static LazyWeight pad_units(const LazyWeight& weight, std::int64_t experts, std::int64_t width) {
+  const std::int64_t own = weight.rows() / experts, zeros = weight.rows();
+  std::vector<std::int64_t> order;
+  for (std::int64_t expert = 0; expert < experts; ++expert) {
+    for (std::int64_t row = 0; row < width; ++row) order.push_back(row < own ? expert * own + row : zeros);
+  }
+  const WeightSourcePtr row =
+      make_source(std::vector<float>(static_cast<std::size_t>(weight.cols())), 1, weight.cols(), "padding");
+  return LazyWeight(gather_rows(concat_rows({weight.source(), row}), std::move(order)), weight.role(),
+                    weight.name())
+      .experts(experts);
+}
+static LazyWeight pad_inputs(const LazyWeight& weight, std::int64_t width) {
+  return {pad_cols(weight.source(), width), weight.role(), weight.name()};
+}
+
+static void pad_experts(MoePlan& plan, const Target& target) {
+  const MoeSpec& s = plan.spec;
+  const std::int64_t parts = plan.up_sharding.rows.parts,
+                     width = parts * hw::choose_expert_width(target.sku, s.hidden / parts);
+  if (width == s.hidden) return;
+  for (LazyWeight* w : {&plan.gate, &plan.up})
+    if (*w) *w = pad_units(*w, s.experts, width);
+  plan.down = pad_inputs(plan.down, width).experts(s.experts);
+  for (LazyWeight* b : {&plan.gate_bias, &plan.up_bias})
+    if (*b) *b = pad_inputs(*b, width);
+}
+
 MoePlan resolve(const MoeConfig& config, const Target& target) {
   const MoeSpec& s = config.spec;
   MoePlan plan;
@@ -125,6 +156,7 @@ MoePlan resolve(const MoeConfig& config, const Target& target) {
   } else {
     plan.up_sharding.rows = plan.down_sharding.cols = units;
   }
+  pad_experts(plan, target);
   if (config.shared) plan.shared = resolve(*config.shared, target);
   if (config.shared_gate)
     plan.shared_gate = resolve(

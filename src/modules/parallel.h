@@ -8,18 +8,17 @@
 
 namespace ttt::inline v2 {
 
-// With rows (of a vector: columns) of zeros behind, so that they divide among `parts`.
-inline LazyWeight pad_rows(const LazyWeight& weight, std::int64_t parts) {
+// With rows (of a vector: columns) of zeros behind, up to a multiple of `multiple`.
+inline LazyWeight pad_rows(const LazyWeight& weight, std::int64_t multiple) {
+  if (!weight) return weight;
   const bool vector = weight.role() == WeightRole::vector;
-  const std::int64_t n = vector ? weight.cols() : weight.rows(), missing = (parts - n % parts) % parts;
-  if (!weight || missing == 0) return weight;
-  const std::int64_t width = vector ? 1 : weight.cols();
-  WeightSourcePtr source = vector ? reshape_source(weight.source(), n, 1) : weight.source();
-  source = concat_rows(
-      {std::move(source), make_source(std::vector<float>(static_cast<std::size_t>(missing * width)), missing,
-                                      width, "padding")});
-  if (vector) source = reshape_source(std::move(source), 1, n + missing);
-  return {std::move(source), weight.role(), weight.name()};
+  const std::int64_t n = vector ? weight.cols() : weight.rows(),
+                     missing = (multiple - n % multiple) % multiple;
+  if (missing == 0) return weight;
+  if (vector) return {pad_cols(weight.source(), n + missing), weight.role(), weight.name()};
+  std::vector<float> zeros(static_cast<std::size_t>(missing * weight.cols()));
+  return {concat_rows({weight.source(), make_source(std::move(zeros), missing, weight.cols(), "padding")}),
+          weight.role(), weight.name()};
 }
 
 // The rows (of a vector: columns) of each head so many times one after the other, for devices that share a

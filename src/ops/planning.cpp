@@ -113,28 +113,33 @@ void check_sparse(const Sku& sku, const OpCall& call) {
                to_string(w.spec()), "divide the experts among more devices");
 }
 
-// Kernels take whole tiles of a head, bf16 or block formats, and plain scores; the rest is composed.
+// Kernels take whole tiles of a head, bf16 or block formats, and plain scores; over latents the one for
+// prefill takes neither windows nor sinks. The rest is composed.
 void check_attention(const Sku& sku, const OpCall& call, bool decode) {
   const auto& a = call.as<AttentionAttributes>();
-  const Tensor &q = call.in(0), &k = call.in(1), &v = call.in(2);
+  const Tensor &q = call.in(0), &k = call.in(1);
   const auto fits = [](DataType t) { return t == DataType::bf16 || is_block_float(t); };
-  const bool paged = call.op != OpKind::scaled_dot_product_attention;
-  if (a.softcap != 0 || a.chunk_size != 0 || call.has(5) || !whole_tiles(q.dim(3)) || k.dim(3) != v.dim(3) ||
+  const bool paged = call.op != OpKind::scaled_dot_product_attention, latent = a.head_dim_v > 0;
+  const bool values_fit = latent ? whole_tiles(a.head_dim_v) : k.dim(3) == call.in(2).dim(3);
+  if (a.softcap != 0 || a.chunk_size != 0 || call.has(5) || !whole_tiles(q.dim(3)) || !values_fit ||
       !fits(q.dtype()) || !fits(k.dtype()) || (paged && !whole_tiles(k.dim(2))) ||
-      !whole_tiles(a.chunk_start))
+      !whole_tiles(a.chunk_start) || (latent && !decode && (a.sliding_window_size != 0 || call.has(4))))
     return;
   const SDPAProgramConfig program =
       decode ? a.program_config : hw::chunks_at(a.program_config, a.chunk_start);
   hw::check_attention(sku, {.heads = q.dim(decode ? 2 : 1),
                             .kv_heads = k.dim(1),
                             .head_dim = q.dim(3),
+                            .v_head_dim = a.head_dim_v,
                             .queries = decode ? 1 : q.dim(2),
                             .start = a.chunk_start,
                             .block_size = paged ? k.dim(2) : tile_size,
+                            .users = decode ? q.dim(1) : 1,
                             .query = q.dtype(),
                             .cache = k.dtype(),
                             .decode = decode,
                             .is_causal = a.is_causal,
+                            .latent = latent,
                             .program_config = program});
 }
 
@@ -146,8 +151,10 @@ void check_operation(const Sku& sku, const OpCall& call) {
       return check_sparse(sku, call);
     case OpKind::scaled_dot_product_attention:
     case OpKind::chunked_scaled_dot_product_attention:
+    case OpKind::chunked_flash_mla_prefill:
       return check_attention(sku, call, false);
     case OpKind::paged_scaled_dot_product_attention_decode:
+    case OpKind::paged_flash_multi_latent_attention_decode:
       return check_attention(sku, call, true);
     case OpKind::paged_update_cache: {
       const Tensor& x = call.in(1);

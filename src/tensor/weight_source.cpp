@@ -23,7 +23,7 @@ void check_rows(const WeightSource& source, std::int64_t begin, std::int64_t cou
 
 namespace {
 
-enum class Tag : std::uint64_t { values = 1, concat, gather, slice, transpose, affine, reshape };
+enum class Tag : std::uint64_t { values = 1, concat, gather, slice, transpose, affine, reshape, pad };
 
 std::uint64_t combine(Tag tag, std::initializer_list<std::uint64_t> parts) {
   detail::Hasher hash;
@@ -233,6 +233,35 @@ class SliceSource final : public WeightSource {
   std::int64_t begin_, end_;
 };
 
+class PadSource final : public WeightSource {
+ public:
+  PadSource(WeightSourcePtr source, std::int64_t cols) : source_(std::move(source)), cols_(cols) {
+    checked_elements(source_->rows(), cols_, source_->describe());
+  }
+  std::int64_t rows() const override { return source_->rows(); }
+  std::int64_t cols() const override { return cols_; }
+  void read(std::int64_t begin, std::int64_t count, float* out) const override {
+    check_rows(*this, begin, count);
+    const std::int64_t width = source_->cols();
+    source_->read(begin, count, out);
+    // From the last row on, so that none is overwritten before it moved.
+    for (std::int64_t r = count - 1; r >= 0; --r) {
+      std::memmove(out + r * cols_, out + r * width, static_cast<std::size_t>(width) * sizeof(float));
+      std::fill_n(out + r * cols_ + width, cols_ - width, 0.0f);
+    }
+  }
+  std::uint64_t fingerprint() const override {
+    return combine(Tag::pad, {source_->fingerprint(), static_cast<std::uint64_t>(cols_)});
+  }
+  std::string describe() const override { return source_->describe(); }
+  bool exact_in(DataType type) const override { return source_->exact_in(type); }
+  void release() const override { source_->release(); }
+
+ private:
+  WeightSourcePtr source_;
+  std::int64_t cols_;
+};
+
 class TransposeSource final : public WeightSource {
  public:
   explicit TransposeSource(WeightSourcePtr source) : source_(std::move(source)) {}
@@ -427,6 +456,16 @@ WeightSourcePtr slice_cols(WeightSourcePtr source, std::int64_t begin, std::int6
   }
   if (begin == 0 && end == source->cols()) return source;
   return std::make_shared<SliceSource>(std::move(source), begin, end);
+}
+
+WeightSourcePtr pad_cols(WeightSourcePtr source, std::int64_t cols) {
+  require(source, "pad_cols");
+  if (cols < source->cols())
+    throw Error(
+        "a weight of " + std::to_string(source->cols()) + " columns padded to " + std::to_string(cols),
+        source->describe());
+  if (cols == source->cols()) return source;
+  return std::make_shared<PadSource>(std::move(source), cols);
 }
 
 WeightSourcePtr transpose(WeightSourcePtr source) {

@@ -20,7 +20,7 @@ TEST(Check, EveryWrongConfigurationIsRefusedInWordsThatNameIt) {
     } catch (const Error& error) {
       EXPECT_NE(std::string(error.what()).find(wrong.text), std::string::npos)
           << wrong.name << ": " << error.what();
-      EXPECT_NE(error.fix(), error.problem());
+      EXPECT_FALSE(error.fix().empty()) << wrong.name;
     }
   }
   EXPECT_GE(kinds, 24u);

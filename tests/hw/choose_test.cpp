@@ -4,6 +4,7 @@
 
 #include "ttt/base/error.h"
 #include "ttt/hw/check.h"
+#include "ttt/hw/choose_kernels.h"
 
 namespace ttt {
 namespace {
@@ -108,7 +109,25 @@ TEST(Choose, AttentionTakesShorterChunksForWiderHeads) {
   EXPECT_EQ(hw::choose_sdpa(hw::n150(), 2048, 128).q_chunk_size, 256);
   EXPECT_EQ(hw::choose_sdpa(hw::n150(), 2048, 256).q_chunk_size, 128);
   EXPECT_EQ(hw::choose_sdpa(hw::n150(), 32, 128).q_chunk_size, 64);
-  EXPECT_EQ(hw::choose_sdpa_decode(hw::p150(), 128).compute_with_storage_grid_size, hw::p150().grid);
+  const hw::AttentionShape grouped{.heads = 32, .kv_heads = 8, .head_dim = 128};
+  EXPECT_EQ(hw::choose_sdpa_decode(hw::p150(), grouped),
+            (SDPAProgramConfig{hw::p150().grid, 32, 256, false}));
+  // The latents of 128 heads fill L1: fewer cores share a user, so that there is less to gather.
+  hw::AttentionShape latent{.heads = 16, .head_dim = 576, .v_head_dim = 512, .cache = DataType::bfp8_b};
+  EXPECT_EQ(hw::choose_sdpa_decode(hw::n150(), latent).max_cores_per_head_batch, 16);
+  latent.heads = 128;
+  EXPECT_EQ(hw::choose_sdpa_decode(hw::n150(), latent),
+            (SDPAProgramConfig{hw::n150().grid, 32, 64, false, 1}));
+}
+
+TEST(Choose, ExpertsOfAPrimeNumberOfTilesGetMore) {
+  EXPECT_EQ(hw::choose_expert_width(hw::n150(), 7688), 245 * 32);  // 241 tiles; 49 cores share 245
+  EXPECT_EQ(hw::choose_expert_width(hw::cpu(), 7688), 7688);
+  for (const std::int64_t fits : {768, 2880, 14336, 100})
+    EXPECT_EQ(hw::choose_expert_width(hw::n150(), fits), fits);
+  const auto program = hw::choose_sparse_matmul(hw::n150().grid, 32, 4096, 245 * 32);
+  EXPECT_EQ(program.compute_with_storage_grid_size, (CoreCoord{7, 7}));
+  EXPECT_EQ(program.per_core_N, 5);
 }
 
 TEST(Shards, AreWholeTilesOnAsManyCoresAsThereAreShards) {
@@ -118,8 +137,8 @@ TEST(Shards, AreWholeTilesOnAsManyCoresAsThereAreShards) {
   EXPECT_EQ(to_string(hw::dram_sharded(hw::p150(), 4096, 14336)), "dram width_sharded 8x1 [4096, 1792]");
   EXPECT_THROW(hw::width_sharded(hw::n150(), 32, 32 * 67, 67), Error);
   EXPECT_THROW(hw::block_sharded(hw::n150(), 32, 32, {9, 1}), Error);
-  EXPECT_FALSE(hw::rectangle(hw::n150(), 13));
-  EXPECT_EQ(hw::rectangle(hw::p150(), 110), (CoreCoord{11, 10}));
+  EXPECT_FALSE(hw::rectangle(hw::n150().grid, 13));
+  EXPECT_EQ(hw::rectangle(hw::p150().grid, 110), (CoreCoord{11, 10}));
 }
 
 TEST(Tuning, TheBuiltInRowGoesOverWhatIsComputed) {

@@ -250,6 +250,20 @@ inline std::vector<WrongConfig> wrong_configs() {
   all.back().accepted_because = "the backend halves the chunks until they divide it";
   attend("chunks larger than L1", "bytes of L1",
          [](auto& a) { a.start = 0, a.program_config.q_chunk_size = a.program_config.k_chunk_size = 2048; });
+  const auto latent = [&sku](std::int64_t heads, std::int64_t v_head_dim) {
+    hw::check_attention(sku, {.heads = heads,
+                              .kv_heads = 1,
+                              .head_dim = 576,
+                              .v_head_dim = v_head_dim,
+                              .queries = 1,
+                              .block_size = 32,
+                              .decode = true,
+                              .latent = true,
+                              .program_config = {{8, 8}, 32, 64, false}});
+  };
+  other("values of a latent in no whole tiles", "values of 500 of the keys' 576 columns",
+        [=] { latent(16, 500); });
+  other("heads over latents beyond L1", "bytes of L1", [=] { latent(128, 512); });
   other("more users than cores", "more users than cores",
         [&sku] { hw::check_cache_update(sku, 65, 8, 128, DataType::bf16); });
   other("new keys in a block format", "new keys in bfp8_b",

@@ -290,6 +290,34 @@ TEST(Moe, AChoiceMadeElsewhere) {
   EXPECT_EQ(to_host(experts.forward(rows(x), choice, Mode::prefill)), std::vector<float>(5 * dim, 0.0f));
 }
 
+// On a card an expert of 17 tiles, a prime, gets 18: more zeros and the same numbers.
+TEST(Moe, ExpertsThatGetMoreUnitsGiveTheSame) {
+  constexpr std::int64_t units = 17 * 32 - 5, experts = 3;
+  const Matrix router = matrix(experts, dim, 1), gate = matrix(experts * units, dim, 2),
+               up = matrix(experts * units, dim, 3), down = matrix(experts * dim, units, 4);
+  const Matrix gb{experts, units, values(static_cast<std::size_t>(experts * units), 5)},
+      ub{experts, units, values(static_cast<std::size_t>(experts * units), 6)};
+  const std::vector<float> x = values(5 * dim, 7);
+  for (const bool gated : {true, false}) {
+    const auto moe = [&](const Target& target) {
+      return Moe::from_config(
+          {.spec = {.experts = experts, .top_k = 2, .hidden = static_cast<int>(units), .gated = gated},
+           .router = {.experts = experts, .top_k = 2, .weight = router.weight()},
+           .gate = gate.weight(),
+           .up = up.weight(),
+           .down = down.weight(),
+           .gate_bias = gb.weight(WeightRole::vector),
+           .up_bias = ub.weight(WeightRole::vector)},
+          target, cpu_home());
+    };
+    const Moe plain = moe(f32_target()), padded = moe(make_target(hw::n150(), "f32"));
+    EXPECT_EQ(padded.plan().up.rows(), experts * 18 * 32);
+    EXPECT_EQ(padded.plan().down.cols(), 18 * 32);
+    EXPECT_LT(largest_difference(to_host(padded.prefill(rows(x))), to_host(plain.prefill(rows(x)))), 1e-6)
+        << gated;
+  }
+}
+
 TEST(Moe, ResolveRejectsImpossibleChoices) {
   const Experts w(6, 2);
   MoeConfig c = w.config({});

@@ -157,6 +157,20 @@ TEST(WeightSource, SliceCols) {
   expect_checked(*s);
 }
 
+TEST(WeightSource, PadCols) {
+  const auto whole = make_source(values(70, 9), 70, 9, "w");
+  const auto s = pad_cols(whole, 13);
+  std::vector<float> expected;
+  for (std::int64_t r = 0; r < 70; ++r) {
+    for (std::int64_t c = 0; c < 13; ++c) expected.push_back(c < 9 ? value(r, c) : 0.0f);
+  }
+  EXPECT_EQ(read_all(*s), expected);
+  EXPECT_EQ(read_all(*s, 13), expected);
+  EXPECT_EQ(pad_cols(whole, 9), whole);
+  EXPECT_THROW(pad_cols(whole, 8), Error);
+  expect_checked(*s);
+}
+
 TEST(WeightSource, Transpose) {
   const std::int64_t rows = 130, cols = 67;
   std::vector<float> expected;
@@ -251,6 +265,8 @@ TEST(WeightSource, FingerprintsTellOperationsApart) {
                                              concat_rows({other, s})->fingerprint(),
                                              slice_cols(s, 0, 2)->fingerprint(),
                                              slice_cols(s, 2, 4)->fingerprint(),
+                                             pad_cols(s, 5)->fingerprint(),
+                                             pad_cols(s, 6)->fingerprint(),
                                              reshape_source(s, 2, 8)->fingerprint(),
                                              reshape_source(s, 8, 2)->fingerprint()};
   EXPECT_EQ(std::set<std::uint64_t>(prints.begin(), prints.end()).size(), prints.size());

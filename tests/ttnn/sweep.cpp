@@ -5,8 +5,10 @@
 //
 // A network of one layer, with its embedding, final norm and head, is built on all devices of the SKU with
 // weights that are allocated and never read, and runs a prefill of 128 and of 2,048 tokens and a decode step
-// of 1 and of 32 users: first by the planner, then, unless that refuses, by TTNN. Each run adds one line to
-// FILE; what a line is there for already is skipped, so a sweep that was stopped goes on where it was.
+// of 1 and of 32 users: first by the planner, then, unless that refuses, by TTNN. Then a decoder of three
+// layers, among them each of the model's kinds, answers prompts of several lengths through the generator.
+// Each run adds one line to FILE; what a line is there for already is skipped, so a sweep that was stopped
+// goes on where it was. Only what TTNN refused is run again.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -25,6 +27,7 @@
 #include "ttt/hw/roofline.h"
 #include "ttt/model/build.h"
 #include "ttt/ops/backend.h"
+#include "ttt/runtime/generator.h"
 #include "ttt/tensor/shape_source.h"
 
 namespace {
@@ -40,21 +43,62 @@ struct Options {
   std::vector<std::string> tables;
 };
 
-struct ModeRun {
-  const char* name;
-  std::int32_t sequences, tokens, context;
+struct Mode {
+  std::string name;
+  std::function<void(const CausalLM&)> run;
 };
-constexpr ModeRun modes[] = {{"prefill 128", 1, 128, 0},
-                             {"prefill 2048", 1, 2048, 0},
-                             {"decode 1", 1, 1, 1023},
-                             {"decode 32", 32, 1, 1023}};
-constexpr std::int32_t block_size = 32;
 
-void run(const CausalLM& lm, const ModeRun& mode) {
-  const std::int32_t length = mode.context + mode.tokens, width = (length + block_size - 1) / block_size;
-  const auto state = lm.allocate(
-      {.blocks = std::int64_t{width} * mode.sequences, .block_size = block_size, .slots = mode.sequences});
-  ttt::runtime::uniform_step(lm, *state, mode.sequences, mode.tokens, mode.context, width);
+Mode step(const char* name, std::int64_t sequences, std::int64_t tokens, std::int64_t context) {
+  return {name, [=](const CausalLM& lm) {
+            constexpr std::int64_t block_size = 32;
+            const std::int64_t width = (context + tokens + block_size - 1) / block_size;
+            const auto state =
+                lm.allocate({.blocks = width * sequences, .block_size = block_size, .slots = sequences});
+            ttt::runtime::uniform_step(lm, *state, sequences, tokens, context, width);
+          }};
+}
+const Mode steps[] = {step("prefill 128", 1, 128, 0), step("prefill 2048", 1, 2048, 0),
+                      step("decode 1", 1, 1, 1023), step("decode 32", 32, 1, 1023)};
+
+// Prompts of several lengths at once: chunks from the middle of a block, steps of prefill and decode rows
+// together, answers of several tokens.
+const Mode generation{"generate", [](const CausalLM& lm) {
+                        Generator generator(lm, nullptr,
+                                            {.max_batch = 4, .max_step_tokens = 64, .max_context = 256});
+                        std::vector<GenerationRequest> requests;
+                        for (const std::int32_t length : {1, 100, 37}) {
+                          GenerationRequest request;
+                          for (std::int32_t i = 0; i < length; ++i) request.prompt_ids.push_back(i);
+                          request.sampling.max_new_tokens = 4;
+                          request.sampling.ignore_eos = true;
+                          requests.push_back(std::move(request));
+                        }
+                        for (const GenerationResult& result : generator.generate(requests))
+                          if (!result.error.empty()) throw Error(result.error);
+                      }};
+
+// One network of the sweep and how it is run.
+struct Network {
+  std::string layer;  // its place among the model's distinct layers; "decoder"
+  ModelSpec spec;
+  std::span<const Mode> modes;
+};
+
+std::vector<Network> networks(const ModelSpec& spec) {
+  constexpr std::size_t decoder_layers = 3;
+  std::vector<LayerSpec> distinct;
+  for (const LayerSpec& layer : spec.layers) {
+    if (std::find(distinct.begin(), distinct.end(), layer) == distinct.end()) distinct.push_back(layer);
+  }
+  std::vector<Network> all;
+  for (const LayerSpec& layer : distinct) {
+    all.push_back({std::to_string(all.size()), spec, steps});
+    all.back().spec.layers = {layer};
+  }
+  all.push_back({"decoder", spec, {&generation, 1}});
+  for (std::size_t i = distinct.size(); i < decoder_layers; ++i) distinct.push_back(distinct.front());
+  all.back().spec.layers = distinct;
+  return all;
 }
 
 // The modules of a network as texts that are equal for equal modules: what the plan decided, without the
@@ -76,7 +120,9 @@ std::set<std::string> done(const fs::path& file) {
   std::ifstream lines(file);
   for (std::string line; std::getline(lines, line);) {
     const Json row = Json::parse(line, nullptr, false);
-    if (row.is_object() && row.contains("key")) keys.insert(row.at("key").get<std::string>());
+    // What TTNN refused is tried again: memory that it keeps of earlier networks may have been in the way.
+    if (row.is_object() && row.contains("key") && row.value("status", "") != "ttnn")
+      keys.insert(row.at("key").get<std::string>());
   }
   return keys;
 }
@@ -97,12 +143,12 @@ std::string error_of(const std::function<void()>& work) {
 }
 
 // The planner's word on a run: a device that computes nothing and knows the SKU's limits; unset: it fits.
-std::string planner_refuses(const ModelSpec& spec, const Target& target, const ModeRun& mode) {
+std::string planner_refuses(const ModelSpec& spec, const Target& target, const Mode& mode) {
   return error_of([&] {
     const auto device = open_device("null", {.mesh = target.mesh, .sku = std::string(target.sku.name)});
     const auto lm = build_on(device, spec, target);
     lm->load_weights();
-    run(*lm, mode);
+    mode.run(*lm);
     hw::check_device_memory(target.sku, device->peak_bytes());
   });
 }
@@ -121,37 +167,36 @@ void sweep(const Options& o) {
     const std::string name = model.at("name").get<std::string>();
     if (name.find(o.only) == std::string::npos) continue;
     const ModelSpec spec = describe_config(model.at("config").dump()).spec;
-    std::vector<LayerSpec> distinct;
-    for (const LayerSpec& layer : spec.layers) {
-      if (std::find(distinct.begin(), distinct.end(), layer) == distinct.end()) distinct.push_back(layer);
-    }
-    for (std::size_t i = 0; i < distinct.size(); ++i) {
-      ModelSpec one = spec;
-      one.layers = {distinct[i]};
-      const std::string text = to_json(one, -1);
+    for (const Network& network : networks(spec)) {
+      const std::string text = to_json(network.spec, -1);
       if (number++ % o.shards != o.shard) continue;
       std::unique_ptr<CausalLM> lm;
-      for (const ModeRun& mode : modes) {
+      for (const Mode& mode : network.modes) {
         const std::string key = o.sku + "|" + o.precision + "|" + mode.name + "|" +
                                 std::to_string(std::hash<std::string>{}(text));
         if (!known.insert(key).second) continue;
         const auto start = std::chrono::steady_clock::now();
-        std::string status = "planner", problem = planner_refuses(one, target, mode);
+        std::string status = "planner", problem = planner_refuses(network.spec, target, mode);
         if (problem.empty()) {
           problem = error_of([&] {
-            if (!lm) lm = build_on(device, one, target);
-            run(*lm, mode);
+            if (!lm) {
+              lm = build_on(device, network.spec, target);
+              lm->load_weights();
+            }
+            mode.run(*lm);
           });
           status = problem.empty() ? "accepted" : "ttnn";
         }
         const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-        Json row{{"key", key},        {"model", name},   {"layer", i},
+        Json row{{"key", key},        {"model", name},   {"layer", network.layer},
                  {"mode", mode.name}, {"sku", o.sku},    {"mesh", to_string(target.mesh)},
                  {"status", status},  {"text", problem}, {"ms", took.count()}};
-        row["modules"] = status == "accepted" ? modules(*lm) : std::set<std::string>{};
+        // A decoder's modules are those of its layers.
+        const bool counts = status == "accepted" && network.modes.size() > 1;
+        row["modules"] = counts ? modules(*lm) : std::set<std::string>{};
         out << row.dump() << std::endl;
-        std::printf("%-14s layer %zu  %-12s %-9s %6.0f ms  %s\n", name.c_str(), i, mode.name, status.c_str(),
-                    took.count(), problem.substr(0, 300).c_str());
+        std::printf("%-16s %-8s %-12s %-9s %6.0f ms  %s\n", name.c_str(), network.layer.c_str(),
+                    mode.name.c_str(), status.c_str(), took.count(), problem.substr(0, 300).c_str());
         std::fflush(stdout);
       }
     }
@@ -165,20 +210,23 @@ int table(const std::vector<std::string>& files) {
   std::map<std::string, std::map<std::string, Count>> counts;  // by model and SKU
   std::set<std::string> skus, instances;
   Count all;
+  std::map<std::string, Json> rows;  // the last of each key
   for (const std::string& file : files) {
     std::ifstream lines(file);
     if (!lines) throw Error("a table's file cannot be read", file);
     for (std::string line; std::getline(lines, line);) {
-      const Json row = Json::parse(line, nullptr, false);
-      if (!row.is_object()) continue;
-      const std::string sku = row.at("sku"), status = row.at("status"), mode = row.at("mode");
-      skus.insert(sku);
-      for (Count* c : {&counts[row.at("model")][sku], &all})
-        ++(status == "accepted" ? c->accepted : status == "planner" ? c->planner : c->ttnn);
-      if (status == "accepted") {
-        for (const Json& module : row.at("modules"))
-          instances.insert(sku + "|" + mode + "|" + module.get<std::string>());
-      }
+      Json row = Json::parse(line, nullptr, false);
+      if (row.is_object()) rows[row.at("key").get<std::string>()] = std::move(row);
+    }
+  }
+  for (const auto& [key, row] : rows) {
+    const std::string sku = row.at("sku"), status = row.at("status"), mode = row.at("mode");
+    skus.insert(sku);
+    for (Count* c : {&counts[row.at("model")][sku], &all})
+      ++(status == "accepted" ? c->accepted : status == "planner" ? c->planner : c->ttnn);
+    if (status == "accepted") {
+      for (const Json& module : row.at("modules"))
+        instances.insert(sku + "|" + mode + "|" + module.get<std::string>());
     }
   }
   std::printf("%-16s", "model");

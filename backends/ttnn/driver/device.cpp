@@ -95,6 +95,7 @@ TtnnDevice::TtnnDevice(const DeviceOptions& options) : library_(process_library(
     arch_.erase(0, arch_.find('.') + 1);
     std::transform(arch_.begin(), arch_.end(), arch_.begin(),
                    [](unsigned char c) { return std::tolower(c); });
+    exchange_ = make_exchange();
   } catch (const Error& error) {
     if (handle_) close();
     throw Error("no Tenstorrent device of mesh " + to_string(mesh_) + ": " + error.problem(), "ttnn backend",
@@ -117,7 +118,9 @@ TtnnDevice::TtnnDevice(const TtnnDevice& whole, const Mesh& part, Ref handle)
       arch_(whole.arch_),
       grid_(whole.grid_),
       handle_(std::move(handle)),
-      ledger_(whole.ledger_) {}
+      ledger_(whole.ledger_) {
+  exchange_ = make_exchange();
+}
 
 std::vector<std::shared_ptr<Backend>> TtnnDevice::divide(const Mesh& part) {
   const int count = mesh_.devices() / part.devices();
@@ -134,19 +137,38 @@ std::vector<std::shared_ptr<Backend>> TtnnDevice::divide(const Mesh& part) {
 TtnnDevice::~TtnnDevice() {
   if (ledger_->closed) {
     (void)handle_.release();
+    (void)exchange_.release();
     return;
   }
   const Gil gil;
-  if (is_part_) {
-    handle_ = Ref();  // closed with the whole
+  if (is_part_) {  // closed with the whole
+    forget();
+    handle_ = Ref();
     return;
   }
   close();
   (void)handle_.release();  // defined only where closing failed
 }
 
+Ref TtnnDevice::make_exchange() {
+  std::vector<float> values(32 * 32);
+  for (std::size_t i = 0; i < 32; i += 2) {
+    values[i * 32 + i + 1] = 1;
+    values[(i + 1) * 32 + i] = -1;
+  }
+  return upload(values.data(), {.shape = {1, 1, 32, 32}, .dtype = DataType::bf16});
+}
+
+// What the device keeps of its own.
+void TtnnDevice::forget() {
+  steps_.clear();
+  exchange_ = Ref();
+}
+
 void TtnnDevice::close() {
-  if (!handle_ || ledger_->closed.exchange(true)) return;
+  if (!handle_ || ledger_->closed) return;
+  forget();
+  ledger_->closed = true;
   try {
     call(library_.member("close_mesh_device"), {handle_});
     handle_ = Ref();
@@ -178,8 +200,8 @@ Ref TtnnDevice::create(const TensorSpec& spec) {
 }
 
 // Values are converted by the host, as packed weights are: the device's own conversion rounds otherwise.
-Ref TtnnDevice::to_device(const void* data, std::size_t bytes, std::string_view type, const TensorSpec& spec,
-                          const Ref& mapper) {
+Ref TtnnDevice::host_tensor(const void* data, std::size_t bytes, std::string_view type,
+                            const TensorSpec& spec, const Ref& mapper) {
   const Ref flat = call(library_.numpy("frombuffer"), {memory_view(const_cast<void*>(data), bytes)},
                         {{"dtype", library_.numpy(type)}});
   Ref array = call(flat.attr("reshape"), {tuple(spec.shape)});
@@ -188,19 +210,27 @@ Ref TtnnDevice::to_device(const void* data, std::size_t bytes, std::string_view 
   if (spec.dtype == DataType::u16 || spec.dtype == DataType::u8) {
     array = call(array.attr("astype"), {library_.numpy(spec.dtype == DataType::u16 ? "uint16" : "uint8")});
   }
-  const Ref host = call(library_.member("Tensor"), {array, library_.dtype(spec.dtype)},
-                        {{"layout", library_.layout(spec.layout)}, {"mesh_mapper", mapper}});
-  return call(host.attr("to"), {handle_, library_.memory_config(spec.memory)});
+  return call(library_.member("Tensor"), {array, library_.dtype(spec.dtype)},
+              {{"layout", library_.layout(spec.layout)}, {"mesh_mapper", mapper}});
+}
+Ref TtnnDevice::host_tensor(const float* values, const TensorSpec& spec, const Ref& mapper) {
+  const auto n = static_cast<std::size_t>(spec.shape.elements());
+  return host_tensor(values, n * sizeof(float), "float32", spec, mapper);
+}
+Ref TtnnDevice::host_tensor(const std::int32_t* values, const TensorSpec& spec) {
+  const auto n = static_cast<std::size_t>(spec.shape.elements());
+  return host_tensor(values, n * sizeof(std::int32_t), spec.dtype == DataType::u32 ? "uint32" : "int32", spec,
+                     {});
 }
 
+Ref TtnnDevice::to_device(const Ref& host, const TensorSpec& spec) {
+  return call(host.attr("to"), {handle_, library_.memory_config(spec.memory)});
+}
 Ref TtnnDevice::upload(const float* values, const TensorSpec& spec, const Ref& mapper) {
-  const auto n = static_cast<std::size_t>(spec.shape.elements());
-  return to_device(values, n * sizeof(float), "float32", spec, mapper);
+  return to_device(host_tensor(values, spec, mapper), spec);
 }
 Ref TtnnDevice::upload(const std::int32_t* values, const TensorSpec& spec) {
-  const auto n = static_cast<std::size_t>(spec.shape.elements());
-  return to_device(values, n * sizeof(std::int32_t), spec.dtype == DataType::u32 ? "uint32" : "int32", spec,
-                   {});
+  return to_device(host_tensor(values, spec), spec);
 }
 
 template <class T>
@@ -213,7 +243,12 @@ void TtnnDevice::write_values(const Tensor& t, std::span<const T> values) {
   TtnnBuffer& buffer = buffer_of(t);
   const std::int64_t whole = buffer.whole().shape.elements();
   if (t.contiguous() && t.offset() == 0 && whole == t.shape().elements()) {
-    buffer.set(upload(values.data(), buffer.whole()));
+    if (const Tensor* recorded = steps_.waits() ? steps_.input(t) : nullptr) {
+      call(library_.function("copy_host_to_device_tensor"),
+           {host_tensor(values.data(), buffer.whole()), buffer_of(*recorded).tensor()});
+    } else {
+      buffer.set(upload(values.data(), buffer.whole()));
+    }
     return;
   }
   // A part of a tensor: through the host.
@@ -255,16 +290,15 @@ void TtnnDevice::read_values(const Ref& tensor, std::span<T> values) {
        {{"casting", text("unsafe")}});
 }
 
-void TtnnDevice::read(const Tensor& t, std::span<float> values) {
+template <class T>
+void TtnnDevice::read_tensor(const Tensor& t, std::span<T> values) {
   if (values.empty()) return;
+  if (steps_.waits()) steps_.before_read(t);
   const Gil gil;
   read_values(materialise(t), values);
 }
-void TtnnDevice::read(const Tensor& t, std::span<std::int32_t> values) {
-  if (values.empty()) return;
-  const Gil gil;
-  read_values(materialise(t), values);
-}
+void TtnnDevice::read(const Tensor& t, std::span<float> values) { read_tensor(t, values); }
+void TtnnDevice::read(const Tensor& t, std::span<std::int32_t> values) { read_tensor(t, values); }
 
 Ref TtnnDevice::materialise(const Tensor& t) {
   TtnnBuffer& buffer = buffer_of(t);
@@ -321,18 +355,26 @@ class DeviceTrace final : public Trace {
 
 }  // namespace
 
-// Once plainly, so that every program is built and cached, then once more while the device records.
 std::unique_ptr<Trace> TtnnDevice::record(const std::function<void()>& work) {
-  work();
   Ref id;
   {
     const Gil gil;
     id = call(library_.member("begin_trace_capture"), {handle_}, {{"cq_id", number(0)}});
   }
-  work();
+  std::exception_ptr failed;
+  try {
+    work();
+  } catch (...) { failed = std::current_exception(); }
   const Gil gil;
   call(library_.member("end_trace_capture"), {handle_, id}, {{"cq_id", number(0)}});
-  return std::make_unique<DeviceTrace>(*this, std::move(id));
+  auto trace = std::make_unique<DeviceTrace>(*this, std::move(id));
+  if (failed) std::rethrow_exception(failed);
+  return trace;
+}
+
+void TtnnDevice::bind(const Tensor& promised, const Tensor& made) {
+  const Gil gil;
+  buffer_of(promised).set(buffer_of(made).tensor());
 }
 
 // --- Weights
@@ -432,7 +474,10 @@ Tensor TtnnDevice::adopt(const WeightSpec& spec, std::int64_t rows, std::int64_t
                          std::span<const std::byte> packed, std::shared_ptr<const void>) {
   TensorSpec part{.shape = weight_shape(spec, rows, cols), .dtype = spec.dtype, .memory = spec.memory};
   if (spec.role == WeightRole::embedding && !is_block_float(spec.dtype)) part.layout = Layout::row_major;
-  if (packed.empty()) return allocate(part);  // nothing computes here, and nothing was converted
+  if (packed.empty()) {  // nothing computes here, and nothing was converted
+    const Gil gil;
+    return Tensor(std::make_shared<TtnnBuffer>(*this, part, create(part)), part);
+  }
   const Matrices m = matrices(spec, rows, cols);
   TensorSpec whole = part;
   whole.shape = weight_shape(undivided(spec), rows, cols);

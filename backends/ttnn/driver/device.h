@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "library.h"
+#include "ttt/ops/step_traces.h"
 #include "ttt/ops/submesh.h"
-#include "ttt/ops/trace.h"
 
 namespace ttt::inline v2::ttnn {
 
@@ -83,6 +83,8 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
 
   bool can_trace() const override { return !mock_; }  // a mock cluster ends the process
   std::unique_ptr<Trace> record(const std::function<void()>& work) override;
+  void bind(const Tensor& promised, const Tensor& made) override;
+  StepTraces& steps() override { return steps_; }
 
   bool supports(const OpCall&) const override;
   void run(OpCall&) override;
@@ -99,15 +101,25 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
   Ref upload(const std::int32_t*, const TensorSpec&);
   // The tensor of a view.
   Ref materialise(const Tensor&);
+  // The matrix that exchanges the two of each pair and negates the first, for interleaved rotations. It is
+  // there from the beginning: below all weights, and nothing is sent while a trace is recorded.
+  const Ref& exchange() const { return exchange_; }
 
  private:
   template <class T>
   void write_values(const Tensor&, std::span<const T>);
   template <class T>
   void read_values(const Ref& tensor, std::span<T>);
-  Ref to_device(const void* data, std::size_t bytes, std::string_view type, const TensorSpec&,
-                const Ref& mapper);
+  template <class T>
+  void read_tensor(const Tensor&, std::span<T>);
+  Ref host_tensor(const void* data, std::size_t bytes, std::string_view type, const TensorSpec&,
+                  const Ref& mapper);
+  Ref host_tensor(const float*, const TensorSpec&, const Ref& mapper = {});
+  Ref host_tensor(const std::int32_t*, const TensorSpec&);
+  Ref to_device(const Ref& host, const TensorSpec&);
   Ref mesh_mapper(const WeightSpec&);
+  Ref make_exchange();
+  void forget();
 
   Library& library_;  // of the process: it is never taken down
   Mesh mesh_;
@@ -116,6 +128,8 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
   CoreCoord grid_{};
   Ref handle_;
   std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
+  StepTraces steps_{*this, *this};
+  Ref exchange_;
 };
 
 }  // namespace ttt::inline v2::ttnn

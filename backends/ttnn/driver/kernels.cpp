@@ -18,6 +18,8 @@ Family family(OpKind op) {
     case OpKind::scaled_dot_product_attention:
     case OpKind::chunked_scaled_dot_product_attention:
     case OpKind::paged_scaled_dot_product_attention_decode:
+    case OpKind::chunked_flash_mla_prefill:
+    case OpKind::paged_flash_multi_latent_attention_decode:
     case OpKind::paged_update_cache:
     case OpKind::paged_fill_cache:
     case OpKind::nlp_create_qkv_heads:
@@ -76,6 +78,7 @@ bool TtnnDevice::supports(const OpCall& call) const {
 }
 
 void TtnnDevice::run(OpCall& call) {
+  if (steps_.waits()) return steps_.call(call);
   const Gil gil;
   Context context(*this, call);
   try {

@@ -55,7 +55,16 @@ class Context {
 };
 
 // Forms that a buffer keeps (Context::form).
-enum Form : int { plus_one, rope_half, rope_interleaved, sink_prefill, sink_decode, negated };
+// first_choices: and the number of choices behind it.
+enum Form : int {
+  plus_one,
+  rope_half,
+  rope_interleaved,
+  sink_prefill,
+  sink_decode,
+  no_experts,
+  first_choices
+};
 
 // Norms and reductions are computed as exactly as the matrix unit can.
 inline constexpr ComputeKernelConfig exact{

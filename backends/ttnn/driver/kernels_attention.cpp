@@ -21,16 +21,6 @@ Ref doubled(Context& c, const Ref& table, bool interleaved) {
   return c.typecast(c.reshape(pairs, {s[0], s[1], s[2], 2 * s[3]}), DataType::bf16);
 }
 
-// The matrix that exchanges the two of each pair and negates the first.
-Ref exchange(Context& c) {
-  std::vector<float> values(32 * 32);
-  for (std::size_t i = 0; i < 32; i += 2) {
-    values[i * 32 + i + 1] = 1;
-    values[(i + 1) * 32 + i] = -1;
-  }
-  return c.device().upload(values.data(), {.shape = {1, 1, 32, 32}, .dtype = DataType::bf16});
-}
-
 void rotary_embedding(Context& c) {
   const std::int64_t width = c.op().in(0).dim(3), rotary = 2 * c.op().in(1).dim(3);
   const Shape& s = c.op().in(0).shape();
@@ -47,7 +37,7 @@ void rotary_embedding(Context& c) {
   const Ref compute = c.library().compute_kernel_config(exact);
   Ref y;
   if (interleaved) {
-    y = c.invoke("experimental.rotary_embedding_llama", {turning, table(1), table(2), exchange(c)},
+    y = c.invoke("experimental.rotary_embedding_llama", {turning, table(1), table(2), c.device().exchange()},
                  {{"is_decode_mode", boolean(false)}, {"compute_kernel_config", compute}});
   } else {
     y = c.invoke("experimental.rotary_embedding_hf", {turning, table(1), table(2)},
@@ -91,9 +81,9 @@ Ref window(Context& c) {
 }
 
 bool plain_scores(const AttentionAttributes& a) { return a.softcap == 0 && a.chunk_size == 0; }
+bool attends_in(DataType t) { return t == DataType::bf16 || is_block_float(t); }
 bool attention_dtypes(const OpCall& call) {
-  const auto fits = [](DataType t) { return t == DataType::bf16 || is_block_float(t); };
-  return fits(call.in(0).dtype()) && fits(call.in(1).dtype()) && fits(call.in(2).dtype()) &&
+  return attends_in(call.in(0).dtype()) && attends_in(call.in(1).dtype()) && attends_in(call.in(2).dtype()) &&
          whole_tiles(call.in(0).dim(3)) && call.in(1).dim(3) == call.in(2).dim(3);
 }
 
@@ -127,26 +117,55 @@ Ref page_rows(Context& c, const Tensor& pages, std::int64_t first, std::int64_t 
 
 Ref positions(Context& c, int i) { return c.typecast(c.row_major(i), DataType::i32); }
 
-void chunked_attention(Context& c) {
+Ref chunked_program(Context& c) {
   const auto& a = c.as<AttentionAttributes>();
-  const Ref table = page_rows(c, c.op().in(6), a.page_row, a.page_row + 1);
   const SDPAProgramConfig program = a.program_config == SDPAProgramConfig{}
                                         ? SDPAProgramConfig{c.device().grid(), 64, 64, false}
                                         : a.program_config;
+  return c.library().sdpa_program_config(hw::chunks_at(program, a.chunk_start));
+}
+
+void chunked_attention(Context& c) {
+  const auto& a = c.as<AttentionAttributes>();
+  const Ref table = page_rows(c, c.op().in(6), a.page_row, a.page_row + 1);
   // Queries and caches by name: the signature has no other way to pass the options.
-  c.result(
-      c.invoke("transformer.chunked_scaled_dot_product_attention", {},
-               {{"input_tensor_q", c.tiled(0)},
-                {"input_tensor_k", c.tiled(1)},
-                {"input_tensor_v", c.tiled(2)},
-                {"page_table_tensor", table},
-                {"chunk_start_idx", number(a.chunk_start)},
-                {"scale", real(scale_of(c.op()))},
-                {"sliding_window_size", window(c)},
-                {"attention_sink", sinks(c, false)},
-                {"program_config", c.library().sdpa_program_config(hw::chunks_at(program, a.chunk_start))},
-                {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
-                {"memory_config", c.memory()}}));
+  c.result(c.invoke("transformer.chunked_scaled_dot_product_attention", {},
+                    {{"input_tensor_q", c.tiled(0)},
+                     {"input_tensor_k", c.tiled(1)},
+                     {"input_tensor_v", c.tiled(2)},
+                     {"page_table_tensor", table},
+                     {"chunk_start_idx", number(a.chunk_start)},
+                     {"scale", real(scale_of(c.op()))},
+                     {"sliding_window_size", window(c)},
+                     {"attention_sink", sinks(c, false)},
+                     {"program_config", chunked_program(c)},
+                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
+                     {"memory_config", c.memory()}}));
+}
+
+void chunked_latent_attention(Context& c) {
+  const auto& a = c.as<AttentionAttributes>();
+  c.result(c.invoke("transformer.chunked_flash_mla_prefill",
+                    {c.tiled(0), c.tiled(1), number(a.head_dim_v),
+                     page_rows(c, c.op().in(6), a.page_row, a.page_row + 1), number(a.chunk_start)},
+                    {{"scale", real(scale_of(c.op()))},
+                     {"program_config", chunked_program(c)},
+                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
+                     {"memory_config", c.memory()}}));
+}
+
+void paged_latent_decode(Context& c) {
+  const auto& a = c.as<AttentionAttributes>();
+  c.result(c.invoke("transformer.paged_flash_multi_latent_attention_decode", {c.tiled(0), c.tiled(1)},
+                    {{"head_dim_v", number(a.head_dim_v)},
+                     {"page_table_tensor", page_rows(c, c.op().in(6), 0, c.op().in(0).dim(1))},
+                     {"cur_pos_tensor", positions(c, 7)},
+                     {"scale", real(scale_of(c.op()))},
+                     {"sliding_window_size", window(c)},
+                     {"attention_sink", sinks(c, true)},
+                     {"program_config", c.library().sdpa_program_config(a.program_config)},
+                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
+                     {"memory_config", c.memory()}}));
 }
 
 bool paged(const OpCall& call) {
@@ -165,6 +184,18 @@ void paged_decode(Context& c) {
                      {"program_config", c.library().sdpa_program_config(a.program_config)},
                      {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
                      {"memory_config", c.memory()}}));
+}
+
+bool paged_latent(const OpCall& call) {
+  const auto& a = call.as<AttentionAttributes>();
+  return plain_scores(a) && !call.has(5) && attends_in(call.in(0).dtype()) &&
+         attends_in(call.in(1).dtype()) && whole_tiles(call.in(0).dim(3)) && whole_tiles(a.head_dim_v) &&
+         whole_tiles(call.in(1).dim(2));
+}
+// The prefill kernel knows neither windows nor sinks.
+bool chunked_latent(const OpCall& call) {
+  const auto& a = call.as<AttentionAttributes>();
+  return paged_latent(call) && a.sliding_window_size == 0 && !call.has(4) && whole_tiles(a.chunk_start);
 }
 
 // --- Caches
@@ -267,6 +298,10 @@ bool supports_attention(const OpCall& call) {
       return paged(call) && whole_tiles(call.as<AttentionAttributes>().chunk_start);
     case OpKind::paged_scaled_dot_product_attention_decode:
       return paged(call);
+    case OpKind::chunked_flash_mla_prefill:
+      return chunked_latent(call);
+    case OpKind::paged_flash_multi_latent_attention_decode:
+      return paged_latent(call);
     case OpKind::paged_update_cache:
     case OpKind::paged_fill_cache:
       return whole_tiles(call.in(0).dim(2));
@@ -293,6 +328,10 @@ void run_attention(Context& c) {
       return chunked_attention(c);
     case OpKind::paged_scaled_dot_product_attention_decode:
       return paged_decode(c);
+    case OpKind::chunked_flash_mla_prefill:
+      return chunked_latent_attention(c);
+    case OpKind::paged_flash_multi_latent_attention_decode:
+      return paged_latent_decode(c);
     case OpKind::paged_update_cache:
       return update_cache(c);
     case OpKind::paged_fill_cache:

@@ -80,14 +80,18 @@ void sparse_matmul(Context& c) {
     const TensorSpec flags{.shape = {1, 1, 1, experts}, .dtype = DataType::bf16, .layout = Layout::row_major};
     const TensorSpec marks{
         .shape = {1, 1, 1, count * k}, .dtype = DataType::bf16, .layout = Layout::row_major};
-    const auto filled = [&](const char* function, const TensorSpec& spec) {
-      return c.invoke(function, {tuple(spec.shape)},
-                      {{"dtype", lib.dtype(spec.dtype)},
-                       {"layout", lib.layout(spec.layout)},
-                       {"device", c.device().handle()}});
+    // Kept with the weight: nothing is sent while a trace is recorded.
+    const auto filled = [&](const char* function, int form, const TensorSpec& spec) {
+      return c.form(1, form, [&](const Ref&) {
+        return c.invoke(function, {tuple(spec.shape)},
+                        {{"dtype", lib.dtype(spec.dtype)},
+                         {"layout", lib.layout(spec.layout)},
+                         {"device", c.device().handle()}});
+      });
     };
-    const Ref sparsity = c.invoke("scatter", {filled("zeros", flags), number(3),
-                                              c.reshape(chosen, marks.shape), filled("ones", marks)});
+    const Ref sparsity =
+        c.invoke("scatter", {filled("zeros", no_experts, flags), number(3), c.reshape(chosen, marks.shape),
+                             filled("ones", first_choices + static_cast<int>(count * k), marks)});
     Ref y =
         c.invoke("sparse_matmul", {part, weight},
                  {{"sparsity", sparsity},

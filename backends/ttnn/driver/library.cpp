@@ -198,7 +198,8 @@ Ref Library::sdpa_program_config(const SDPAProgramConfig& c) {
                 {{"compute_with_storage_grid_size", core_coord(c.compute_with_storage_grid_size)},
                  {"q_chunk_size", number(c.q_chunk_size)},
                  {"k_chunk_size", number(c.k_chunk_size)},
-                 {"exp_approx_mode", boolean(c.exp_approx_mode)}});
+                 {"exp_approx_mode", boolean(c.exp_approx_mode)},
+                 {"max_cores_per_head_batch", number(c.max_cores_per_head_batch)}});
   });
 }
 

@@ -26,8 +26,10 @@ void check_matmul(const Sku&, const MatmulCheck&);
 // Attention of `queries` queries at position `start` over a paged cache.
 struct AttentionCheck {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0, v_head_dim = 0, queries = 0, start = 0, block_size = 0;
+  std::int64_t users = 1;  // of a decode step
   DataType query = DataType::bf16, cache = DataType::bf16;
   bool decode = false, is_causal = true, mask = false;
+  bool latent = false;  // the values are the keys' first v_head_dim columns
   SDPAProgramConfig program_config{};
 };
 void check_attention(const Sku&, const AttentionCheck&);

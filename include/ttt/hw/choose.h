@@ -27,9 +27,9 @@ MemoryConfig dram_sharded(const Sku&, std::int64_t rows, std::int64_t cols);
 // Whether the placement is the one of dram_sharded().
 bool is_dram_sharded(const MemoryConfig&);
 
-// The largest rectangle of exactly `cores` cores that the device's grid holds, wide rather than high; unset
-// when there is none.
-std::optional<CoreCoord> rectangle(const Sku&, int cores);
+// The rectangle of exactly `cores` cores that the grid holds, wide rather than high; unset when there is
+// none.
+std::optional<CoreCoord> rectangle(CoreCoord grid, int cores);
 
 // x [rows, in] w [in, out].
 struct MatmulShape {
@@ -60,7 +60,16 @@ std::vector<std::int64_t> planned_rows();
 // FlashAttention-2 over `queries` queries, and flash decoding over a paged cache. On a processor: unset
 // fields.
 SDPAProgramConfig choose_sdpa(const Sku&, std::int64_t queries, std::int64_t head_dim);
-SDPAProgramConfig choose_sdpa_decode(const Sku&, std::int64_t head_dim);
+// Attention of one device. v_head_dim: of the values where they are the keys' first columns; 0: head_dim.
+struct AttentionShape {
+  std::int64_t heads = 1, kv_heads = 1, head_dim = 0, v_head_dim = 0;
+  DataType cache = DataType::bf16;
+};
+SDPAProgramConfig choose_sdpa_decode(const Sku&, const AttentionShape&);
+// Bytes of L1 that the circular buffers of attention take on one core, in prefill and in decode.
+std::size_t sdpa_l1_bytes(const AttentionShape&, const SDPAProgramConfig&);
+std::size_t sdpa_decode_l1_bytes(const Sku&, const AttentionShape&, std::int64_t users,
+                                 const SDPAProgramConfig&);
 
 // Bytes of L1 that the circular buffers of a product take on one core.
 std::size_t matmul_l1_bytes(const Sku&, const MatmulShape&, const MatmulProgramConfig&,

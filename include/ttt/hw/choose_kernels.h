@@ -14,6 +14,9 @@ namespace ttt::inline v2::hw {
 // the others, since the kernel wants every core at work.
 MatmulMultiCoreReuseMultiCast1DProgramConfig choose_sparse_matmul(CoreCoord grid, std::int64_t rows,
                                                                   std::int64_t in, std::int64_t out);
+// The hidden units that an expert is given: `width` or, where hardly any cores share its tiles evenly, the
+// next number whose tiles a quarter of the grid shares. Zeros fill them up and change no result.
+std::int64_t choose_expert_width(const Sku&, std::int64_t width);
 // How many of `tokens` tokens, each with so many rows of x, one such product takes: the products of all
 // experts exist at once, and the kernel holds all rows in L1.
 std::int64_t sparse_matmul_tokens(CoreCoord grid, DataType weights, std::int64_t experts, std::int64_t in,

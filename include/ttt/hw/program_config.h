@@ -49,6 +49,7 @@ struct SDPAProgramConfig {
   CoreCoord compute_with_storage_grid_size{};
   int q_chunk_size = 0, k_chunk_size = 0;  // 0: TTNN chooses
   bool exp_approx_mode = false;
+  int max_cores_per_head_batch = 16;  // decode: cores that share the keys of one user and key head
   bool operator==(const SDPAProgramConfig&) const = default;
 };
 

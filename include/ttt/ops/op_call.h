@@ -114,19 +114,24 @@ struct Activation {
   bool operator==(const Activation&) const = default;
 };
 
-struct NoAttributes {};
+struct NoAttributes {
+  bool operator==(const NoAttributes&) const = default;
+};
 struct LinearAttributes {
   Activation activation{};
   MatmulProgramConfig program_config{};
   ComputeKernelConfig compute_kernel_config{};
   bool transpose_a = false, transpose_b = false;  // matmul only
+  bool operator==(const LinearAttributes&) const = default;
 };
 struct NormAttributes {
   float epsilon = 1e-5f;
   bool weight_plus_one = false;
+  bool operator==(const NormAttributes&) const = default;
 };
 struct RotaryAttributes {
   bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rotary_dim/2)
+  bool operator==(const RotaryAttributes&) const = default;
 };
 struct AttentionAttributes {
   float scale = 0;  // multiplies q.k; 0: head_dim^-1/2
@@ -141,20 +146,25 @@ struct AttentionAttributes {
   std::int64_t head_dim_v = 0;   // values are so many first columns of the keys; 0: they are an operand
   SDPAProgramConfig program_config{};
   ComputeKernelConfig compute_kernel_config{};
+  bool operator==(const AttentionAttributes&) const = default;
 };
 struct CacheAttributes {
   std::int64_t start = 0;     // paged_fill_cache: absolute position of the first token
   std::int64_t page_row = 0;  // paged_fill_cache: row of the page table
+  bool operator==(const CacheAttributes&) const = default;
 };
 struct HeadsAttributes {
   std::int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0, v_head_dim = 0;
+  bool operator==(const HeadsAttributes&) const = default;
 };
 struct BinaryAttributes {
   BinaryOp op = BinaryOp::add;
   Activation lhs_activation{}, rhs_activation{}, activation{};  // of the operands, of the result
+  bool operator==(const BinaryAttributes&) const = default;
 };
 struct UnaryAttributes {
   Activation activation{};
+  bool operator==(const UnaryAttributes&) const = default;
 };
 struct AxisAttributes {  // softmax, reduce, topk, argmax, gather, scatter, concat, slice, pad, permute,
                          // repeat, collectives
@@ -167,6 +177,7 @@ struct AxisAttributes {  // softmax, reduce, topk, argmax, gather, scatter, conc
   int mesh_axis = 1;                         // collectives: 0 rows of the mesh, 1 columns
   float value = 0;                           // pad
   std::array<int, Shape::max_rank> order{};  // permute
+  bool operator==(const AxisAttributes&) const = default;
 };
 
 struct RecurrentAttributes {  // causal_conv1d, selective_scan, gated_delta_rule, linear_recurrence
@@ -180,6 +191,7 @@ struct RecurrentAttributes {  // causal_conv1d, selective_scan, gated_delta_rule
   bool max_plus = false;              // linear_recurrence
   bool exclusive = false;             // linear_recurrence
   float initial = 0;                  // linear_recurrence: the state where a sequence begins
+  bool operator==(const RecurrentAttributes&) const = default;
 };
 
 using OpAttributes = std::variant<NoAttributes, LinearAttributes, NormAttributes, RotaryAttributes,

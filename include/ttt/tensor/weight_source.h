@@ -49,6 +49,8 @@ WeightSourcePtr concat_rows(std::vector<WeightSourcePtr> parts);
 WeightSourcePtr gather_rows(WeightSourcePtr source, std::vector<std::int64_t> order);
 // Columns [begin, end) of every row.
 WeightSourcePtr slice_cols(WeightSourcePtr source, std::int64_t begin, std::int64_t end);
+// Columns of zeros behind, `cols` in all.
+WeightSourcePtr pad_cols(WeightSourcePtr source, std::int64_t cols);
 // A row of the result is a column of `source`: from mapped f32 or bf16 values it is picked directly; else
 // reading works through panels of at most 64 MiB of float32, each made by one pass over the source and kept
 // until release().
