@@ -215,8 +215,8 @@ int table(const std::vector<std::string>& files) {
     std::ifstream lines(file);
     if (!lines) throw Error("a table's file cannot be read", file);
     for (std::string line; std::getline(lines, line);) {
-      Json row = Json::parse(line, nullptr, false);
-      if (row.is_object()) rows[row.at("key").get<std::string>()] = std::move(row);
+      const Json row = Json::parse(line, nullptr, false);
+      if (row.is_object()) rows.insert_or_assign(row.at("key").get<std::string>(), row);
     }
   }
   for (const auto& [key, row] : rows) {
