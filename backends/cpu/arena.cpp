@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdint>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -17,6 +16,8 @@ namespace {
 // steps of ever other row counts live in the memory of the largest, and what is held stays near the peak.
 constexpr std::size_t borrowed = 12;
 
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
 // The class of the block, in front of it; as wide as the alignment.
 std::size_t& index_of(void* block) {
   return *reinterpret_cast<std::size_t*>(static_cast<std::byte*>(block) - Arena::alignment);
@@ -24,15 +25,12 @@ std::size_t& index_of(void* block) {
 
 void* new_block(std::size_t index, std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - Arena::alignment) throw std::bad_alloc();
-  void* memory = std::aligned_alloc(Arena::alignment, Arena::alignment + bytes);
+  const std::size_t size = Arena::alignment + bytes;
+  void* memory = std::aligned_alloc(size < huge_page ? Arena::alignment : huge_page, size);
   if (memory == nullptr) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-  constexpr std::size_t huge_page = std::size_t{2} << 20;
-  if (bytes >= 2 * huge_page) {  // KV caches: their rows are read from places far apart
-    const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + huge_page - 1) / huge_page * huge_page;
-    const auto end = reinterpret_cast<std::uintptr_t>(memory) + Arena::alignment + bytes;
-    ::madvise(reinterpret_cast<void*>(begin), (end - begin) / huge_page * huge_page, MADV_HUGEPAGE);
-  }
+  // KV caches: their rows are read from places far apart.
+  if (size >= huge_page) ::madvise(memory, size / huge_page * huge_page, MADV_HUGEPAGE);
 #endif
   void* block = static_cast<std::byte*>(memory) + Arena::alignment;
   index_of(block) = index;
