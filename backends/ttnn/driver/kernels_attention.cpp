@@ -1,6 +1,8 @@
 // Rotary embeddings, attention and its caches.
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "kernels.h"
 #include "ttt/hw/choose_kernels.h"
@@ -87,18 +89,27 @@ bool attention_dtypes(const OpCall& call) {
          whole_tiles(call.in(0).dim(3)) && call.in(1).dim(3) == call.in(2).dim(3);
 }
 
+// A kernel of attention with what every one of them takes beside its own arguments.
+void attend(Context& c, std::string_view function, std::initializer_list<Ref> arguments,
+            std::initializer_list<Keyword> own, const Ref& program) {
+  const auto& a = c.as<AttentionAttributes>();
+  std::vector<Keyword> keywords(own);
+  keywords.push_back({"scale", real(scale_of(c.op()))});
+  keywords.push_back({"program_config", program});
+  keywords.push_back({"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)});
+  keywords.push_back({"memory_config", c.memory()});
+  c.result(call(c.library().function(function), arguments, std::span<const Keyword>(keywords)));
+}
+
 void attention(Context& c) {
   const auto& a = c.as<AttentionAttributes>();
   const Ref mask = c.op().has(3) ? c.typecast(c.tiled(3), DataType::bf16) : Ref();
-  c.result(c.invoke("transformer.scaled_dot_product_attention", {c.tiled(0), c.tiled(1), c.tiled(2)},
-                    {{"attn_mask", mask},
-                     {"is_causal", boolean(a.is_causal)},
-                     {"scale", real(scale_of(c.op()))},
-                     {"sliding_window_size", window(c)},
-                     {"attention_sink", sinks(c, false)},
-                     {"program_config", c.library().sdpa_program_config(a.program_config)},
-                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
-                     {"memory_config", c.memory()}}));
+  attend(c, "transformer.scaled_dot_product_attention", {c.tiled(0), c.tiled(1), c.tiled(2)},
+         {{"attn_mask", mask},
+          {"is_causal", boolean(a.is_causal)},
+          {"sliding_window_size", window(c)},
+          {"attention_sink", sinks(c, false)}},
+         c.library().sdpa_program_config(a.program_config));
 }
 
 bool supports_attention_op(const OpCall& call) {
@@ -129,43 +140,34 @@ void chunked_attention(Context& c) {
   const auto& a = c.as<AttentionAttributes>();
   const Ref table = page_rows(c, c.op().in(6), a.page_row, a.page_row + 1);
   // Queries and caches by name: the signature has no other way to pass the options.
-  c.result(c.invoke("transformer.chunked_scaled_dot_product_attention", {},
-                    {{"input_tensor_q", c.tiled(0)},
-                     {"input_tensor_k", c.tiled(1)},
-                     {"input_tensor_v", c.tiled(2)},
-                     {"page_table_tensor", table},
-                     {"chunk_start_idx", number(a.chunk_start)},
-                     {"scale", real(scale_of(c.op()))},
-                     {"sliding_window_size", window(c)},
-                     {"attention_sink", sinks(c, false)},
-                     {"program_config", chunked_program(c)},
-                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
-                     {"memory_config", c.memory()}}));
+  attend(c, "transformer.chunked_scaled_dot_product_attention", {},
+         {{"input_tensor_q", c.tiled(0)},
+          {"input_tensor_k", c.tiled(1)},
+          {"input_tensor_v", c.tiled(2)},
+          {"page_table_tensor", table},
+          {"chunk_start_idx", number(a.chunk_start)},
+          {"sliding_window_size", window(c)},
+          {"attention_sink", sinks(c, false)}},
+         chunked_program(c));
 }
 
 void chunked_latent_attention(Context& c) {
   const auto& a = c.as<AttentionAttributes>();
-  c.result(c.invoke("transformer.chunked_flash_mla_prefill",
-                    {c.tiled(0), c.tiled(1), number(a.head_dim_v),
-                     page_rows(c, c.op().in(6), a.page_row, a.page_row + 1), number(a.chunk_start)},
-                    {{"scale", real(scale_of(c.op()))},
-                     {"program_config", chunked_program(c)},
-                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
-                     {"memory_config", c.memory()}}));
+  attend(c, "transformer.chunked_flash_mla_prefill",
+         {c.tiled(0), c.tiled(1), number(a.head_dim_v),
+          page_rows(c, c.op().in(6), a.page_row, a.page_row + 1), number(a.chunk_start)},
+         {}, chunked_program(c));
 }
 
 void paged_latent_decode(Context& c) {
   const auto& a = c.as<AttentionAttributes>();
-  c.result(c.invoke("transformer.paged_flash_multi_latent_attention_decode", {c.tiled(0), c.tiled(1)},
-                    {{"head_dim_v", number(a.head_dim_v)},
-                     {"page_table_tensor", page_rows(c, c.op().in(6), 0, c.op().in(0).dim(1))},
-                     {"cur_pos_tensor", positions(c, 7)},
-                     {"scale", real(scale_of(c.op()))},
-                     {"sliding_window_size", window(c)},
-                     {"attention_sink", sinks(c, true)},
-                     {"program_config", c.library().sdpa_program_config(a.program_config)},
-                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
-                     {"memory_config", c.memory()}}));
+  attend(c, "transformer.paged_flash_multi_latent_attention_decode", {c.tiled(0), c.tiled(1)},
+         {{"head_dim_v", number(a.head_dim_v)},
+          {"page_table_tensor", page_rows(c, c.op().in(6), 0, c.op().in(0).dim(1))},
+          {"cur_pos_tensor", positions(c, 7)},
+          {"sliding_window_size", window(c)},
+          {"attention_sink", sinks(c, true)}},
+         c.library().sdpa_program_config(a.program_config));
 }
 
 bool paged(const OpCall& call) {
@@ -175,15 +177,12 @@ bool paged(const OpCall& call) {
 
 void paged_decode(Context& c) {
   const auto& a = c.as<AttentionAttributes>();
-  c.result(c.invoke("transformer.paged_scaled_dot_product_attention_decode",
-                    {c.tiled(0), c.tiled(1), c.tiled(2), page_rows(c, c.op().in(6), 0, c.op().in(0).dim(1))},
-                    {{"cur_pos_tensor", positions(c, 7)},
-                     {"scale", real(scale_of(c.op()))},
-                     {"sliding_window_size", window(c)},
-                     {"attention_sink", sinks(c, true)},
-                     {"program_config", c.library().sdpa_program_config(a.program_config)},
-                     {"compute_kernel_config", c.library().compute_kernel_config(a.compute_kernel_config)},
-                     {"memory_config", c.memory()}}));
+  attend(c, "transformer.paged_scaled_dot_product_attention_decode",
+         {c.tiled(0), c.tiled(1), c.tiled(2), page_rows(c, c.op().in(6), 0, c.op().in(0).dim(1))},
+         {{"cur_pos_tensor", positions(c, 7)},
+          {"sliding_window_size", window(c)},
+          {"attention_sink", sinks(c, true)}},
+         c.library().sdpa_program_config(a.program_config));
 }
 
 bool paged_latent(const OpCall& call) {
