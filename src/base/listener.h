@@ -1,4 +1,4 @@
-// One listener of all threads, and whether there is one.
+// One listener of all threads.
 #pragma once
 
 #include <atomic>
@@ -6,22 +6,29 @@
 #include <mutex>
 #include <utility>
 
-namespace ttt::inline v2::perf {
+namespace ttt::inline v2 {
 
-template <class Record>
-class ListenerSlot {
+template <class Signature>
+class ListenerSlot;
+
+template <class Result, class... Arguments>
+class ListenerSlot<Result(Arguments...)> {
  public:
-  using Listener = std::function<void(const Record&)>;
+  using Listener = std::function<Result(Arguments...)>;
 
-  Listener exchange(Listener next, std::atomic<bool>& listening) {
+  // Returns the listener that was there; `listening`, where it is given, says whether there is one.
+  Listener exchange(Listener next, std::atomic<bool>* listening = nullptr) {
     const std::lock_guard lock(mutex_);
     std::swap(listener_, next);
-    listening = static_cast<bool>(listener_);
+    if (listening != nullptr) *listening = static_cast<bool>(listener_);
     return next;
   }
-  void deliver(const Record& record) {
+  // What the listener returns, one call at a time; a default where there is none.
+  template <class... Given>
+  Result deliver(Given&&... arguments) {
     const std::lock_guard lock(mutex_);
-    if (listener_) listener_(record);
+    if (listener_) return listener_(std::forward<Given>(arguments)...);
+    return Result();
   }
 
  private:
@@ -29,4 +36,4 @@ class ListenerSlot {
   Listener listener_;
 };
 
-}  // namespace ttt::inline v2::perf
+}  // namespace ttt::inline v2

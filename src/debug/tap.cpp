@@ -1,24 +1,14 @@
 #include "ttt/debug/tap.h"
 
-#include <mutex>
-#include <utility>
+#include "base/listener.h"
 
 namespace ttt::inline v2::debug {
 
 namespace {
 
-std::mutex mutex;
-
-TapListener& listener() {
-  static TapListener current;
-  return current;
-}
-
-TapListener exchange(TapListener next) {
-  const std::lock_guard lock(mutex);
-  std::swap(listener(), next);
-  detail::tap_listening = static_cast<bool>(listener());
-  return next;
+ListenerSlot<void(const Tensor&, std::string_view, int)>& slot() {
+  static ListenerSlot<void(const Tensor&, std::string_view, int)> instance;
+  return instance;
 }
 
 }  // namespace
@@ -27,14 +17,11 @@ namespace detail {
 
 std::atomic<bool> tap_listening{false};
 
-void deliver(const Tensor& x, std::string_view name, int layer) {
-  const std::lock_guard lock(mutex);
-  if (listener()) listener()(x, name, layer);
-}
+void deliver(const Tensor& x, std::string_view name, int layer) { slot().deliver(x, name, layer); }
 
 }  // namespace detail
 
-TapScope::TapScope(TapListener next) : previous_(exchange(std::move(next))) {}
-TapScope::~TapScope() { exchange(std::move(previous_)); }
+TapScope::TapScope(TapListener next) : previous_(slot().exchange(std::move(next), &detail::tap_listening)) {}
+TapScope::~TapScope() { slot().exchange(std::move(previous_), &detail::tap_listening); }
 
 }  // namespace ttt::inline v2::debug

@@ -1,13 +1,13 @@
 #include "ttt/perf/counter.h"
 
-#include "perf/listener.h"
+#include "base/listener.h"
 
 namespace ttt::inline v2::perf {
 
 namespace {
 
-ListenerSlot<CounterRecord>& slot() {
-  static ListenerSlot<CounterRecord> instance;
+ListenerSlot<void(const CounterRecord&)>& slot() {
+  static ListenerSlot<void(const CounterRecord&)> instance;
   return instance;
 }
 
@@ -22,7 +22,7 @@ void deliver(const CounterRecord& record) { slot().deliver(record); }
 }  // namespace detail
 
 CounterScope::CounterScope(CounterListener next)
-    : previous_(slot().exchange(std::move(next), detail::counter_listening)) {}
-CounterScope::~CounterScope() { slot().exchange(std::move(previous_), detail::counter_listening); }
+    : previous_(slot().exchange(std::move(next), &detail::counter_listening)) {}
+CounterScope::~CounterScope() { slot().exchange(std::move(previous_), &detail::counter_listening); }
 
 }  // namespace ttt::inline v2::perf

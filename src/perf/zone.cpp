@@ -1,13 +1,13 @@
 #include "ttt/perf/zone.h"
 
-#include "perf/listener.h"
+#include "base/listener.h"
 
 namespace ttt::inline v2::perf {
 
 namespace {
 
-ListenerSlot<ZoneRecord>& slot() {
-  static ListenerSlot<ZoneRecord> instance;
+ListenerSlot<void(const ZoneRecord&)>& slot() {
+  static ListenerSlot<void(const ZoneRecord&)> instance;
   return instance;
 }
 
@@ -22,7 +22,7 @@ void deliver(const ZoneRecord& record) { slot().deliver(record); }
 }  // namespace detail
 
 ZoneScope::ZoneScope(ZoneListener next)
-    : previous_(slot().exchange(std::move(next), detail::zone_listening)) {}
-ZoneScope::~ZoneScope() { slot().exchange(std::move(previous_), detail::zone_listening); }
+    : previous_(slot().exchange(std::move(next), &detail::zone_listening)) {}
+ZoneScope::~ZoneScope() { slot().exchange(std::move(previous_), &detail::zone_listening); }
 
 }  // namespace ttt::inline v2::perf
