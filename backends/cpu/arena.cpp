@@ -1,12 +1,12 @@
 #include "arena.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
 #include <limits>
 #include <new>
+
+#include "ttt/base/memory.h"
 
 namespace ttt::inline v2::cpu {
 
@@ -15,8 +15,6 @@ namespace {
 // Where a class has no free block, one of so many larger classes is given out, up to eight times the size:
 // steps of ever other row counts live in the memory of the largest, and what is held stays near the peak.
 constexpr std::size_t borrowed = 12;
-
-constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 // The class of the block, in front of it; as wide as the alignment.
 std::size_t& index_of(void* block) {
@@ -28,10 +26,8 @@ void* new_block(std::size_t index, std::size_t bytes) {
   const std::size_t size = Arena::alignment + bytes;
   void* memory = std::aligned_alloc(size < huge_page ? Arena::alignment : huge_page, size);
   if (memory == nullptr) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
   // KV caches: their rows are read from places far apart.
-  if (size >= huge_page) ::madvise(memory, size / huge_page * huge_page, MADV_HUGEPAGE);
-#endif
+  if (size >= huge_page) want_huge_pages(memory, size / huge_page * huge_page);
   void* block = static_cast<std::byte*>(memory) + Arena::alignment;
   index_of(block) = index;
   return block;

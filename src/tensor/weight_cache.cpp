@@ -19,6 +19,7 @@
 
 #include "tensor/hash.h"
 #include "ttt/base/error.h"
+#include "ttt/base/memory.h"
 #include "ttt/tensor/lazy_weight.h"
 
 namespace ttt::inline v2 {
@@ -90,14 +91,6 @@ struct Pages {
 Pages adopt_mapping(void* address, std::size_t size) {
   return {{static_cast<std::byte*>(address), size},
           std::shared_ptr<void>(address, [size](void* p) { ::munmap(p, size); })};
-}
-
-// Streams out of 2 MB pages are about a tenth faster. Where the file system knows no such pages, the hint has
-// no effect.
-void want_huge_pages(void* address, std::size_t size) {
-#ifdef MADV_HUGEPAGE
-  ::madvise(address, size, MADV_HUGEPAGE);
-#endif
 }
 
 Pages fresh_memory(std::size_t size) {
@@ -237,7 +230,7 @@ bool abandoned(const Entry& e) {
 // Weights smaller than a huge page, side by side in memory of huge pages.
 class SmallWeights {
  public:
-  static constexpr std::size_t most = std::size_t{2} << 20;
+  static constexpr std::size_t most = huge_page;
 
   Pages take(std::size_t size) {
     const std::lock_guard lock(mutex_);

@@ -1,7 +1,6 @@
 #include "ttt/testing/bench.h"
 
 #include <sched.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <barrier>
@@ -19,6 +18,7 @@
 #include "testing/measure.h"
 #include "testing/workload.h"
 #include "ttt/base/error.h"
+#include "ttt/base/memory.h"
 #include "ttt/testing/profile.h"
 
 namespace ttt::inline v2::testing {
@@ -67,14 +67,11 @@ double read_bandwidth(int threads, std::size_t bytes) {
   std::vector<double> seconds(passes);
   std::vector<std::uint64_t> results(n);
   // Pages of 2 MB where the system gives them: what the memory can do, not what its tables can.
-  constexpr std::size_t huge_page = std::size_t{2} << 20;
   const std::size_t part_bytes = (count * sizeof(std::uint64_t) + huge_page - 1) / huge_page * huge_page;
   const std::unique_ptr<std::uint64_t, decltype(&std::free)> memory(
       static_cast<std::uint64_t*>(std::aligned_alloc(huge_page, n * part_bytes)), &std::free);
   if (memory == nullptr) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  ::madvise(memory.get(), n * part_bytes, MADV_HUGEPAGE);
-#endif
+  want_huge_pages(memory.get(), n * part_bytes);
   Clock::time_point begin;
   std::barrier gate(static_cast<std::ptrdiff_t>(n) + 1);
   std::vector<std::jthread> workers;
