@@ -9,10 +9,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "fixtures"))
 from make_fixture import write_fixture  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Converted weights of a session in a folder of its own; a conftest that imports it has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TTT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def make_checkpoint(name: str, folder: Path, tokenizer: bool = True) -> Path:

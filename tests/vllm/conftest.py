@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
 os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", VLLM_LOGGING_LEVEL="ERROR", VLLM_PLUGINS="ttt,ttt_models")
 
 import pytest  # noqa: E402
+from support import cache  # noqa: E402, F401
 
 
 def pytest_configure(config):
@@ -19,13 +20,6 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "full" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="long form: scripts/test_python --vllm --full"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TTT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")

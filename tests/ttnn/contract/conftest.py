@@ -15,16 +15,10 @@ if ON_MOCK:
     import ttnn  # noqa: F401
 if importlib.util.find_spec("torch") is None:
     sys.path.append(str(Path(__file__).parent / "stand_in"))
+from support import cache  # noqa: E402, F401
 
 
 def pytest_collection_modifyitems(items):
     if not ON_MOCK:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="no mock cluster: tools/ttnn/mock n150 .."))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TTT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
