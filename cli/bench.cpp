@@ -83,11 +83,9 @@ void add_bench(Program& program) {
       {"ttt bench --model model.gguf",
        "ttt bench --model model.gguf --prompt-tokens 512 --new-tokens 128 --batch 8 --precision performance",
        "",
-       "The read bandwidth and the matrix peak are measured in the same run, with the same number of "
-       "threads: "
-       "decoding",
-       "one token reads every weight once, so it can not be faster than the memory; a prompt not faster than "
-       "the products."});
+       "The read bandwidth and the matrix peak are measured in the same run, with the same threads: decoding",
+       "one token reads every weight once, so it can not be faster than the memory; a prompt not faster",
+       "than the products."});
   app->callback([flags] { bench(*flags); });
 }
 
