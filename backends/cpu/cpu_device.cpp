@@ -33,6 +33,7 @@ const Kernels& kernels_of(Isa isa, bool deterministic) {
         k.pair_rows_apart = true;
         k.pair_tiles = 16;
         k.gemm_dp = gemm_amx;
+        for (auto& kernel : k.gemm_dp_expand) kernel = nullptr;
         return k;
       }();
       return deterministic ? kernels_avx512_bf16 : kernels_amx;

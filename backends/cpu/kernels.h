@@ -60,6 +60,7 @@ struct Kernels {
   // Conversions of n contiguous values; pointers may be unaligned.
   void (*bf16_to_f32)(const uint16_t* x, float* y, int64_t n);
   void (*f32_to_bf16)(const float* x, uint16_t* y, int64_t n);
+  void (*f32_to_bf16_rows)(const float* x, int64_t ldx, uint16_t* y, int64_t ldy, int64_t rows, int64_t n);
   // rows x n values from block rows (layout.h).
   void (*block_rows_to_f32)(const uint8_t* rows, int64_t count, int64_t n, int mantissa_bits, float* y,
                             int64_t ldy);
@@ -106,12 +107,16 @@ struct Kernels {
   // 2][rows], or under pair_rows_apart x[row][pair] with ldx pairs between rows.
   int pair_rows;  // most rows of one call
   bool pair_rows_apart;
-  int pair_tiles;  // tiles of a panel that a call should cover so that they stay in the first-level cache; 0:
-                   // all
+  int pair_tiles;  // of a panel, expanded, that stay in the first-level cache beside the next
   void (*gemm_dp)(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
                   int64_t ldc, bool accumulate);
   void (*block_rows_to_bf16)(const uint8_t* rows, int64_t count, int64_t n, int mantissa_bits, uint16_t* y);
   void (*expand_dp[format_count])(const uint8_t* tiles, int64_t count, uint16_t* y);  // [pairs][32][2]
+  // gemm_dp that expands the next tiles meanwhile, which costs little beside the products; null where there
+  // is none.
+  void (*gemm_dp_expand[format_count])(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs,
+                                       float* c, int64_t ldc, bool accumulate, const uint8_t* next,
+                                       int64_t next_tiles, uint16_t* y);
   void (*direct_dp[format_count])(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
                                   size_t panel_bytes, int64_t tiles, float* c, int64_t ldc);
 };

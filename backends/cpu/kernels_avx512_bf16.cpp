@@ -18,42 +18,6 @@ inline F dot_pairs(F c, __m512i x, __m512i w) {
   return (F)_mm512_dpbf16_ps((__m512)c, (__m512bh)x, (__m512bh)w);
 }
 
-template <int Rows>
-void gemm_dp_rows(const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
-                  bool accumulate) {
-  F acc[Rows][2];
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < 2; ++v) acc[r][v] = accumulate ? load(c + r * ldc + v * lanes) : zero();
-  }
-  for (int64_t i = 0; i < pairs; ++i) {
-    const __m512i b0 = _mm512_loadu_si512(w + i * 64), b1 = _mm512_loadu_si512(w + i * 64 + 32);
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const __m512i a = _mm512_set1_epi32((int)x[i * Rows + r]);
-      acc[r][0] = dot_pairs(acc[r][0], a, b0);
-      acc[r][1] = dot_pairs(acc[r][1], a, b1);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < 2; ++v) store(c + r * ldc + v * lanes, acc[r][v]);
-  }
-}
-
-template <int Rows>
-inline void gemm_dp_dispatch(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c,
-                             int64_t ldc, bool accumulate) {
-  if (rows == Rows) return gemm_dp_rows<Rows>(x, w, pairs, c, ldc, accumulate);
-  if constexpr (Rows > 1) gemm_dp_dispatch<Rows - 1>(rows, x, w, pairs, c, ldc, accumulate);
-}
-void gemm_dp(int rows, const uint32_t* x, int64_t, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
-             bool accumulate) {
-  gemm_dp_dispatch<most_rows>(rows, x, w, pairs, c, ldc, accumulate);
-}
-
 // bf16 of 0 to 127, low and high bytes apart, for look-ups by byte.
 struct IntegerTable {
   alignas(64) uint8_t low[128];
@@ -126,36 +90,130 @@ struct Bfp4Pairs {
   }
 };
 
-// Integers become values by adding to their exponents; y[pair][32][2].
+// The tile's integers as values, which takes an addition to their exponents; y[pair][32][2].
 template <class Pairs>
-void expand_dp(const uint8_t* tiles, int64_t count, uint16_t* y) {
-  const Pairs pairs;
-  for (int64_t t = 0; t < count; ++t, tiles += Pairs::bytes, y += tile_depth * panel_width) {
-    alignas(64) uint16_t shift[2][tile_depth], valid[2][tile_depth];
+class Expansion {
+ public:
+  void begin(const uint8_t* tile) {
+    tile_ = tile;
     for (int h = 0; h < 2; ++h) {
-      const __m512i e = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)(tiles + h * tile_depth)));
-      _mm512_store_si512(shift[h], _mm512_slli_epi16(_mm512_sub_epi16(e, _mm512_set1_epi16(Pairs::bias)), 7));
+      const __m512i e = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)(tile + h * tile_depth)));
+      _mm512_store_si512(shift_[h],
+                         _mm512_slli_epi16(_mm512_sub_epi16(e, _mm512_set1_epi16(Pairs::bias)), 7));
       const __mmask32 holds = _mm512_cmp_epi16_mask(e, _mm512_set1_epi16(Pairs::bias - 126), _MM_CMPINT_NLT);
-      _mm512_store_si512(valid[h], _mm512_movm_epi16(holds));
+      _mm512_store_si512(valid_[h], _mm512_movm_epi16(holds));
     }
-    for (int g = 0; g < tile_depth / 2 / Pairs::group_pairs; ++g) {
+  }
+  void group(int g, uint16_t* y) const {
+    prefetch_tiles(tile_ + g * 128, Pairs::bytes);
 #pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        __m512i words[Pairs::group_pairs];
-        pairs.decode(tiles, g, h, words);
+    for (int h = 0; h < 2; ++h) {
+      __m512i words[Pairs::group_pairs];
+      pairs_.decode(tile_, g, h, words);
 #pragma GCC unroll 4
-        for (int j = 0; j < Pairs::group_pairs; ++j) {
-          const int pair = g * Pairs::group_pairs + j;
-          int both_shifts, both_valid;
-          __builtin_memcpy(&both_shifts, &shift[h][2 * pair], 4);
-          __builtin_memcpy(&both_valid, &valid[h][2 * pair], 4);
-          const __mmask32 nonzero = _mm512_test_epi16_mask(words[j], _mm512_set1_epi32(both_valid));
-          _mm512_storeu_si512(y + pair * 64 + h * 32,
-                              _mm512_maskz_add_epi16(nonzero, words[j], _mm512_set1_epi32(both_shifts)));
-        }
+      for (int j = 0; j < Pairs::group_pairs; ++j) {
+        const int pair = g * Pairs::group_pairs + j;
+        int both_shifts, both_valid;
+        __builtin_memcpy(&both_shifts, &shift_[h][2 * pair], 4);
+        __builtin_memcpy(&both_valid, &valid_[h][2 * pair], 4);
+        const __mmask32 nonzero = _mm512_test_epi16_mask(words[j], _mm512_set1_epi32(both_valid));
+        _mm512_storeu_si512(y + pair * 64 + h * 32,
+                            _mm512_maskz_add_epi16(nonzero, words[j], _mm512_set1_epi32(both_shifts)));
       }
     }
   }
+
+ private:
+  const Pairs pairs_{};
+  const uint8_t* tile_ = nullptr;
+  alignas(64) uint16_t shift_[2][tile_depth], valid_[2][tile_depth];
+};
+
+template <class Pairs>
+void expand_dp(const uint8_t* tiles, int64_t count, uint16_t* y) {
+  Expansion<Pairs> expansion;
+  for (int64_t t = 0; t < count; ++t, tiles += Pairs::bytes, y += tile_depth * panel_width) {
+    expansion.begin(tiles);
+    for (int g = 0; g < tile_depth / 2 / Pairs::group_pairs; ++g) expansion.group(g, y);
+  }
+}
+
+// `Rows` rows times a panel, sums in registers.
+template <int Rows>
+struct Sums {
+  F acc[Rows][2];
+
+  void load_from(const float* c, int64_t ldc, bool accumulate) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) acc[r][v] = accumulate ? load(c + r * ldc + v * lanes) : zero();
+    }
+  }
+  void add_pair(const uint32_t* x, const uint16_t* w) {
+    const __m512i b0 = _mm512_loadu_si512(w), b1 = _mm512_loadu_si512(w + 32);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const __m512i a = _mm512_set1_epi32((int)x[r]);
+      acc[r][0] = dot_pairs(acc[r][0], a, b0);
+      acc[r][1] = dot_pairs(acc[r][1], a, b1);
+    }
+  }
+  void store_to(float* c, int64_t ldc) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) store(c + r * ldc + v * lanes, acc[r][v]);
+    }
+  }
+};
+
+// Products leave the ports of integer operations idle, which expand the next tiles meanwhile.
+template <class Pairs, int Rows>
+void gemm_dp_rows(const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc, bool accumulate,
+                  const uint8_t* next, int64_t next_tiles, uint16_t* y) {
+  constexpr int tile_pairs = tile_depth / 2;
+  Sums<Rows> sums;
+  sums.load_from(c, ldc, accumulate);
+  int64_t i = 0;
+  if constexpr (Pairs::scaled) {
+    Expansion<Pairs> expansion;
+    for (; next_tiles > 0 && i + tile_pairs <= pairs; i += tile_pairs, --next_tiles) {
+      expansion.begin(next);
+#pragma GCC unroll 1
+      for (int g = 0; g < tile_pairs / Pairs::group_pairs; ++g) {
+        expansion.group(g, y);
+#pragma GCC unroll 4
+        for (int j = 0; j < Pairs::group_pairs; ++j) {
+          const int64_t pair = i + g * Pairs::group_pairs + j;
+          sums.add_pair(x + pair * Rows, w + pair * 64);
+        }
+      }
+      next += Pairs::bytes;
+      y += tile_depth * panel_width;
+    }
+  }
+  for (; i < pairs; ++i) sums.add_pair(x + i * Rows, w + i * 64);
+  sums.store_to(c, ldc);
+  if constexpr (Pairs::scaled) expand_dp<Pairs>(next, next_tiles, y);
+}
+
+template <class Pairs, int Rows>
+inline void gemm_dp_dispatch(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c,
+                             int64_t ldc, bool accumulate, const uint8_t* next, int64_t next_tiles,
+                             uint16_t* y) {
+  if (rows == Rows) return gemm_dp_rows<Pairs, Rows>(x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
+  if constexpr (Rows > 1)
+    gemm_dp_dispatch<Pairs, Rows - 1>(rows, x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
+}
+void gemm_dp(int rows, const uint32_t* x, int64_t, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
+             bool accumulate) {
+  gemm_dp_dispatch<Bf16Pairs, most_rows>(rows, x, w, pairs, c, ldc, accumulate, nullptr, 0, nullptr);
+}
+template <class Pairs>
+void gemm_dp_expand(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
+                    bool accumulate, const uint8_t* next, int64_t next_tiles, uint16_t* y) {
+  gemm_dp_dispatch<Pairs, most_rows>(rows, x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
 }
 
 // Exact, but for denormals, which products of pairs take as zero anyway.
@@ -262,10 +320,13 @@ void direct_dp(int rows, int panels, const float* x, int64_t ldx, const uint8_t*
 constexpr Kernels table_with_pairs() {
   Kernels k = table();
   k.pair_rows = most_rows;
+  k.pair_tiles = 6;
   k.gemm_dp = gemm_dp;
   k.block_rows_to_bf16 = block_rows_to_bf16;
   k.expand_dp[2] = expand_dp<Bfp8Pairs>;
   k.expand_dp[3] = expand_dp<Bfp4Pairs>;
+  k.gemm_dp_expand[2] = gemm_dp_expand<Bfp8Pairs>;
+  k.gemm_dp_expand[3] = gemm_dp_expand<Bfp4Pairs>;
   k.direct_dp[1] = direct_dp<Bf16Pairs>;
   k.direct_dp[2] = direct_dp<Bfp8Pairs>;
   k.direct_dp[3] = direct_dp<Bfp4Pairs>;

@@ -283,6 +283,10 @@ void f32_to_bf16(const float* x, uint16_t* y, int64_t n) {
   }
 }
 
+void f32_to_bf16_rows(const float* x, int64_t ldx, uint16_t* y, int64_t ldy, int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r) f32_to_bf16(x + r * ldx, y + r * ldy, n);
+}
+
 // [exponent]: 2^(exponent - 127 - (bits - 1)), exact: it may be a denormal. Exponent 0 holds zeros only. Of
 // bfp4_b (bits 3) and bfp8_b (bits 7).
 struct BlockScales {
@@ -602,6 +606,13 @@ struct Bfp4Tile {
   }
 };
 
+// The two lines of a later tile that stand where p is in this one come out of memory meanwhile.
+inline void prefetch_tiles(const uint8_t* p, size_t tile_bytes) {
+  constexpr size_t distance = 8;
+  __builtin_prefetch(p + distance * tile_bytes);
+  __builtin_prefetch(p + distance * tile_bytes + 64);
+}
+
 template <class Tile>
 void expand(const uint8_t* tiles, int64_t count, float* y) {
   constexpr size_t bytes = Tile::group == 2 ? 2048 : Tile::group == 4 ? 1088 : 576;
@@ -614,6 +625,7 @@ void expand(const uint8_t* tiles, int64_t count, float* y) {
       }
     }
     for (int g = 0; g < tile_depth / Tile::group; ++g) {
+      prefetch_tiles(tiles + g * 128, bytes);
 #pragma GCC unroll 16
       for (int v = 0; v < panel_vectors; ++v) {
         F out[Tile::group];
@@ -757,6 +769,7 @@ constexpr Kernels table() {
   Kernels k{};
   k.bf16_to_f32 = bf16_to_f32;
   k.f32_to_bf16 = f32_to_bf16;
+  k.f32_to_bf16_rows = f32_to_bf16_rows;
   k.block_rows_to_f32 = block_rows_to_f32;
   k.unary = unary;
   k.binary = binary;

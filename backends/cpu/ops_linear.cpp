@@ -22,6 +22,7 @@ struct Group {
 
 // Rows of the largest block of any kernel.
 constexpr std::int64_t most_block_rows = 32;
+constexpr std::int64_t most_direct_panels = 4;
 
 // Sections below this many multiplications run on the calling thread.
 constexpr std::int64_t serial_work = 1 << 16;
@@ -36,8 +37,8 @@ class Product {
         depth_(p.tiles() * tile_depth) {}
 
   // read(row, to): row's p.in inputs, as float32 or, where `to` is uint16_t* (only asked for when the rows
-  // are bf16), as they are. write(row, column, count, float* values): outputs of a row, values may be
-  // changed.
+  // are bf16), as they are. write(row, rows, column, count, const float* values, ld): outputs of neighbouring
+  // rows, ld values apart.
   template <class Read, class Write>
   void run(const std::vector<Group>& groups, const Activation& activation, Read&& read, Write&& write) {
     std::int64_t rows = 0, work = 0, most = 0;
@@ -51,22 +52,30 @@ class Product {
     prepare(groups, rows, threads, read);
 
     std::vector<Task>& tasks = tasks_of(groups, threads);
-    if (threads > 1 && tasks[0].direct) fetch_next(groups[0], tasks[0]);
-    const auto work_on = [&](std::int64_t begin, std::int64_t end, int thread) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const Task& task = tasks[static_cast<std::size_t>(i)];
-        if (task.direct) {
-          direct(groups[task.group], task, activation, thread, write);
+    if (threads > 1) fetch_next(groups[0], tasks[0]);
+    const auto count = static_cast<std::int64_t>(tasks.size());
+    const auto work_on = [&](int thread, auto claim) {
+      Workspace space(*this, thread, most);
+      const auto task_at = [&](std::int64_t i) {
+        return i < count ? &tasks[static_cast<std::size_t>(i)] : nullptr;
+      };
+      for (std::int64_t i = claim(); i < count;) {
+        const Task* task = task_at(i);
+        // The last tasks are for who is free first.
+        const bool early = i + 2 * threads < count;
+        const std::int64_t following = early ? claim() : count;
+        if (task->direct) {
+          direct(groups[task->group], *task, activation, write);
         } else {
-          blocked(groups[task.group], task, activation, thread, write);
+          blocked(groups, *task, task_at(following), activation, space, write);
         }
+        i = early ? following : claim();
       }
     };
-    const auto count = static_cast<std::int64_t>(tasks.size());
     if (threads == 1) {
-      work_on(0, count, 0);
+      work_on(0, [i = std::int64_t{0}]() mutable { return i++; });
     } else {
-      device_.pool().parallel_for(count, 1, work_on);
+      device_.pool().claim_each(count, work_on);
     }
   }
 
@@ -180,20 +189,26 @@ class Product {
   }
 
   template <class Write>
-  void finish(const Group& g, const Activation& activation, std::int64_t row, std::int64_t column,
-              std::int64_t width, float* values, const float* bias, Write&& write) const {
-    if (bias != nullptr) k_.binary(Fn2::add, values, bias, values, width);
-    if (activation.op != UnaryOp::identity) {
-      k_.unary(static_cast<Fn>(activation.op), activation.a, activation.b, values, values, width);
+  void finish(const Group& g, const Activation& activation, std::int64_t row, std::int64_t rows,
+              std::int64_t column, std::int64_t width, float* values, std::int64_t ld, Write&& write) const {
+    if (g.has_bias) {
+      alignas(64) float bias[most_direct_panels * panel_width];
+      load_values(k_, g.bias, g.bias_element + column, 1, width, bias);
+      for (std::int64_t r = 0; r < rows; ++r)
+        k_.binary(Fn2::add, values + r * ld, bias, values + r * ld, width);
     }
-    write(g.first_row + row, column, width, values);
+    if (activation.op != UnaryOp::identity) {
+      for (std::int64_t r = 0; r < rows; ++r)
+        k_.unary(static_cast<Fn>(activation.op), activation.a, activation.b, values + r * ld, values + r * ld,
+                 width);
+    }
+    write(g.first_row + row, rows, column, width, values, ld);
   }
 
   template <class Write>
-  void direct(const Group& g, const Task& task, const Activation& activation, int, Write&& write) const {
-    constexpr int most_rows = 8, most_panels = 4;
-    alignas(64) float c[most_rows * most_panels * panel_width];
-    alignas(64) float bias[most_panels * panel_width];
+  void direct(const Group& g, const Task& task, const Activation& activation, Write&& write) const {
+    constexpr int most_rows = 8;
+    alignas(64) float c[most_rows * most_direct_panels * panel_width];
     const auto format = static_cast<std::size_t>(p_.format);
     const auto kernel = pairs_ ? k_.direct_dp[format] : k_.direct[format];
     const std::int64_t wide = k_.direct_panels[g.rows];
@@ -203,77 +218,106 @@ class Product {
       kernel(static_cast<int>(g.rows), static_cast<int>(count), prepared(g.first_row), depth_,
              g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes(), p_.panel_bytes(), p_.tiles(), c,
              ldc);
-      if (g.has_bias) load_values(k_, g.bias, g.bias_element + column, 1, width, bias);
-      for (std::int64_t r = 0; r < g.rows; ++r) {
-        finish(g, activation, r, column, width, c + r * ldc, g.has_bias ? bias : nullptr, write);
-      }
+      finish(g, activation, 0, g.rows, column, width, c, ldc, write);
     }
   }
 
+  // Memory of a thread. Panels are expanded in pieces of some tiles, which stay in the first-level cache; the
+  // sums wait in memory between the pieces.
+  struct Workspace {
+    Workspace(const Product& product, int thread, std::int64_t most_rows) {
+      const Packed& p = product.p_;
+      const auto format = static_cast<std::size_t>(p.format);
+      as_stored = product.pairs_ ? p.format == Format::bf16 : p.format == Format::f32;
+      with_next = product.pairs_ && product.k_.gemm_dp_expand[format] != nullptr;
+      const std::int64_t most = as_stored ? p.tiles() : product.pairs_ ? product.k_.pair_tiles : 4;
+      pieces = (p.tiles() + most - 1) / most;
+      step = (p.tiles() + pieces - 1) / pieces;
+      tile_values_bytes = tile_depth * panel_width * (product.pairs_ ? 2 : 4);
+      const std::size_t piece_bytes = as_stored ? 0 : static_cast<std::size_t>(step) * tile_values_bytes;
+      const std::int64_t sums_rows = std::max(pieces > 1 ? most_rows : 0, most_block_rows);
+      expanded = product.device_.scratch(
+          thread, 2 * piece_bytes + static_cast<std::size_t>(sums_rows) * panel_width * 4);
+      expanded_next = with_next ? expanded + piece_bytes : expanded;
+      sums = reinterpret_cast<float*>(expanded + 2 * piece_bytes);
+    }
+    bool as_stored = false, with_next = false;
+    std::int64_t pieces = 1, step = 0;  // of a panel, tiles of a piece
+    std::size_t tile_values_bytes = 0;
+    std::byte *expanded = nullptr, *expanded_next = nullptr;
+    float* sums = nullptr;
+    bool ready = false;  // the next piece is expanded already
+  };
+
+  struct Piece {
+    std::int64_t tile = 0, tiles = 0;
+    const std::uint8_t* weights = nullptr;
+  };
+  Piece piece_of(const Workspace& space, const Group& g, const Task& task, std::int64_t i) const {
+    const std::int64_t tile = i * space.step;
+    return {tile, std::min(space.step, p_.tiles() - tile),
+            g.weights + static_cast<std::size_t>(task.panel_begin) * p_.panel_bytes() +
+                static_cast<std::size_t>(tile) * packed_tile_bytes(p_.format)};
+  }
+
+  // The rows of a task times its panel. What the thread does next is expanded beside the products, where
+  // there is a kernel for that.
   template <class Write>
-  void blocked(const Group& g, const Task& task, const Activation& activation, int thread,
-               Write&& write) const {
-    alignas(64) float bias[panel_width];
+  void blocked(const std::vector<Group>& groups, const Task& task, const Task* next_task,
+               const Activation& activation, Workspace& space, Write&& write) const {
+    const Group& g = groups[task.group];
     const auto format = static_cast<std::size_t>(p_.format);
-    const std::int64_t blocks = blocks_of(g), panel = task.panel_begin, column = panel * panel_width;
-    const std::int64_t width = std::min<std::int64_t>(panel_width, p_.out - column);
-    const std::uint8_t* weights = g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes();
-    if (g.has_bias) load_values(k_, g.bias, g.bias_element + column, 1, width, bias);
-
-    const bool as_stored = pairs_ ? p_.format == Format::bf16 : p_.format == Format::f32;
-    // What is expanded at a time stays in the first-level cache; the sums wait in memory between the pieces.
-    const std::int64_t tiles = p_.tiles();
-    std::int64_t step = as_stored ? tiles : pairs_ ? 8 : 4;
-    if (pairs_ && k_.pair_tiles > 0) step = k_.pair_tiles;
-    step = std::min(step, tiles);
-    const std::int64_t rows = block_row(g, blocks, task.block_end) - block_row(g, blocks, task.block_begin);
+    const std::size_t tile_bytes = packed_tile_bytes(p_.format);
+    const std::int64_t blocks = blocks_of(g), parts = task.block_end - task.block_begin;
     const std::int64_t first = block_row(g, blocks, task.block_begin);
-    const bool pieces = step < tiles;
-    const std::size_t expanded_bytes =
-        as_stored ? 0 : static_cast<std::size_t>(step * tile_depth * panel_width) * (pairs_ ? 2 : 4);
-    const std::size_t sums_bytes =
-        static_cast<std::size_t>(pieces ? rows : most_block_rows) * panel_width * 4;
-    std::byte* memory = device_.scratch(thread, expanded_bytes + sums_bytes);
-    auto* sums = reinterpret_cast<float*>(memory + expanded_bytes);
+    const std::int64_t column = task.panel_begin * panel_width;
+    const std::int64_t width = std::min<std::int64_t>(panel_width, p_.out - column);
 
-    for (std::int64_t tile = 0; tile < tiles; tile += step) {
-      const std::int64_t count = std::min(step, tiles - tile);
-      const std::uint8_t* from = weights + static_cast<std::size_t>(tile) * packed_tile_bytes(p_.format);
-      const void* matrix = from;
-      if (!as_stored) {
-        if (pairs_) {
-          k_.expand_dp[format](from, count, reinterpret_cast<std::uint16_t*>(memory));
-        } else {
-          k_.expand[format](from, count, reinterpret_cast<float*>(memory));
-        }
-        matrix = memory;
+    for (std::int64_t i = 0; i < space.pieces; ++i) {
+      const Piece piece = piece_of(space, g, task, i);
+      Piece next;
+      if (space.with_next && i + 1 < space.pieces) {
+        next = piece_of(space, g, task, i + 1);
+      } else if (space.with_next && next_task != nullptr && !next_task->direct) {
+        next = piece_of(space, groups[next_task->group], *next_task, 0);
       }
-      // The next piece comes out of memory while the products of this one are computed.
-      const std::uint8_t* ahead = from + static_cast<std::size_t>(count) * packed_tile_bytes(p_.format);
-      const std::int64_t lines =
-          as_stored ? 0
-                    : static_cast<std::int64_t>(ahead - from) / 64 / (task.block_end - task.block_begin) + 1;
-      for (std::int64_t b = task.block_begin; b < task.block_end; ++b) {
-        for (std::int64_t line = 0; line < lines; ++line, ahead += 64) __builtin_prefetch(ahead, 0, 2);
+      if (!space.as_stored && !space.ready) {
+        if (pairs_) {
+          k_.expand_dp[format](piece.weights, piece.tiles, reinterpret_cast<std::uint16_t*>(space.expanded));
+        } else {
+          k_.expand[format](piece.weights, piece.tiles, reinterpret_cast<float*>(space.expanded));
+        }
+      }
+      const void* matrix = space.as_stored ? static_cast<const void*>(piece.weights) : space.expanded;
+      const bool onto = piece.tile > 0;
+      for (std::int64_t part = 0; part < parts; ++part) {
+        const std::int64_t b = task.block_begin + part;
         const std::int64_t row = block_row(g, blocks, b), n = block_row(g, blocks, b + 1) - row;
         const float* x = prepared(g.first_row + row);
-        float* c = pieces ? sums + (row - first) * panel_width : sums;
+        float* c = space.pieces > 1 ? space.sums + (row - first) * panel_width : space.sums;
         if (pairs_) {
-          const std::int64_t pair = tile * (tile_depth / 2), row_pairs = depth_ / 2;
-          k_.gemm_dp(static_cast<int>(n),
-                     reinterpret_cast<const std::uint32_t*>(x) + (k_.pair_rows_apart ? pair : pair * n),
-                     row_pairs, static_cast<const std::uint16_t*>(matrix), count * (tile_depth / 2), c,
-                     panel_width, tile > 0);
+          const std::int64_t pair = piece.tile * (tile_depth / 2), pairs = piece.tiles * (tile_depth / 2);
+          const auto* words =
+              reinterpret_cast<const std::uint32_t*>(x) + (k_.pair_rows_apart ? pair : pair * n);
+          const auto* weights = static_cast<const std::uint16_t*>(matrix);
+          if (space.with_next) {
+            const std::int64_t from = next.tiles * part / parts, to = next.tiles * (part + 1) / parts;
+            k_.gemm_dp_expand[format](
+                static_cast<int>(n), words, weights, pairs, c, panel_width, onto,
+                next.weights + static_cast<std::size_t>(from) * tile_bytes, to - from,
+                reinterpret_cast<std::uint16_t*>(space.expanded_next +
+                                                 static_cast<std::size_t>(from) * space.tile_values_bytes));
+          } else {
+            k_.gemm_dp(static_cast<int>(n), words, depth_ / 2, weights, pairs, c, panel_width, onto);
+          }
         } else {
-          k_.gemm(static_cast<int>(n), x + tile * tile_depth * n, static_cast<const float*>(matrix),
-                  panel_width, count * tile_depth, c, panel_width, tile > 0);
+          k_.gemm(static_cast<int>(n), x + piece.tile * tile_depth * n, static_cast<const float*>(matrix),
+                  panel_width, piece.tiles * tile_depth, c, panel_width, onto);
         }
-        if (tile + step < tiles) continue;
-        for (std::int64_t r = 0; r < n; ++r) {
-          finish(g, activation, row + r, column, width, c + r * panel_width, g.has_bias ? bias : nullptr,
-                 write);
-        }
+        if (i + 1 == space.pieces) finish(g, activation, row, n, column, width, c, panel_width, write);
       }
+      space.ready = next.tiles > 0;
+      std::swap(space.expanded, space.expanded_next);
     }
   }
 
@@ -324,8 +368,15 @@ void run_linear(CpuDevice& device, OpCall& call) {
         rows.begin(row, &at);
         load_row(k, from, at, p.in, values);
       },
-      [&](std::int64_t row, std::int64_t column, std::int64_t count, float* values) {
-        store_values(k, values, to, row * p.out + column, count);
+      [&](std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t n, const float* values,
+          std::int64_t ld) {
+        if (to.dtype == DataType::bf16) {
+          k.f32_to_bf16_rows(values, ld, reinterpret_cast<std::uint16_t*>(to.at(row * p.out + column)), p.out,
+                             count, n);
+          return;
+        }
+        for (std::int64_t r = 0; r < count; ++r)
+          store_values(k, values + r * ld, to, (row + r) * p.out + column, n);
       });
   call.outputs[0] = y;
 }
@@ -389,8 +440,10 @@ void run_sparse_matmul(CpuDevice& device, OpCall& call) {
             shared ? token * x.strides()[-2] : token * x.strides()[-3] + choice * x.strides()[-2];
         load_row(k, from, element, p.in, values);
       },
-      [&](std::int64_t row, std::int64_t column, std::int64_t n, float* values) {
-        store_values(k, values, to, order[static_cast<std::size_t>(row)] * p.out + column, n);
+      [&](std::int64_t row, std::int64_t together, std::int64_t column, std::int64_t n, const float* values,
+          std::int64_t ld) {
+        for (std::int64_t r = 0; r < together; ++r)
+          store_values(k, values + r * ld, to, order[static_cast<std::size_t>(row + r)] * p.out + column, n);
       });
   call.outputs[0] = y;
 }

@@ -40,16 +40,29 @@ class ThreadPool {
       f(std::int64_t{0}, count, 0);
       return;
     }
-    const std::lock_guard lock(mutex_);
-    next_.store(0, std::memory_order_relaxed);
-    const auto pieces = [&](int thread) {
-      for (;;) {
-        const std::int64_t begin = next_.fetch_add(grain, std::memory_order_relaxed);
-        if (begin >= count) return;
+    const std::int64_t pieces = (count + grain - 1) / grain;
+    claim_each(pieces, [&](int thread, auto claim) {
+      for (std::int64_t piece = claim(); piece < pieces; piece = claim()) {
+        const std::int64_t begin = piece * grain;
         f(begin, begin + grain < count ? begin + grain : count, thread);
       }
+    });
+  }
+
+  // f(thread, claim) once on each thread that comes in time, one at least; claim() hands out 0, 1, .. and,
+  // when all are gone, numbers from `count` up. For work that wants to know its next piece while it does one.
+  template <class F>
+  void claim_each(std::int64_t count, F&& f) {
+    const std::lock_guard lock(mutex_);
+    next_.store(0, std::memory_order_relaxed);
+    const auto work = [&](int thread) {
+      f(thread, [this] { return next_.fetch_add(1, std::memory_order_relaxed); });
     };
-    section(pieces);
+    if (size_ == 1 || count <= 1) {
+      work(0);
+    } else {
+      section(work);
+    }
   }
 
  private:
