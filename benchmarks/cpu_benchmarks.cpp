@@ -1,10 +1,11 @@
 // Kernels of the cpu backend through the ops API, with the share of the roof measured in the same run: linear
-// by rows and weight dtype, attention by context. TTT_CPU_ISA forces an instruction set, TTT_THREADS the
-// number of threads.
+// by rows and weight dtype, attention by batch and context. TTT_CPU_ISA forces an instruction set,
+// TTT_THREADS the number of threads.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
 #include <iostream>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -102,31 +103,39 @@ void linear(benchmark::State& state, std::int64_t in, std::int64_t out, DataType
          activations == DataType::bf16);
 }
 
-void attention_decode(benchmark::State& state, DataType kv) {
-  const std::int64_t context = state.range(0), heads = 32, kv_heads = 8, dim = 64, block = 64, copies = 16;
-  const std::int64_t width = (context + block) / block, blocks = width * copies;
-  const Tensor q = noise({1, 1, heads, dim}, DataType::bf16);
-  const TensorSpec cache{.shape = {blocks, kv_heads, block, dim}, .dtype = kv};
+struct Heads {
+  std::int64_t heads, kv_heads;
+};
+
+// One token of each of `batch` sequences, in pages that no cache holds when their turn comes again.
+void attention_decode(benchmark::State& state, Heads s, DataType kv) {
+  const std::int64_t batch = state.range(0), context = state.range(1), dim = 64, block = 32;
+  const std::int64_t row = kv == DataType::bfp8_b ? 68 : 128, width = (context + block - 1) / block,
+                     pages = batch * width,
+                     copies = (std::int64_t{128} << 20) / (2 * row * context * batch * s.kv_heads) + 1;
+  const Tensor q = noise({1, batch, s.heads, dim}, DataType::bf16);
+  const TensorSpec cache{.shape = {pages * copies, s.kv_heads, block, dim}, .dtype = kv};
   const Tensor k = device().allocate(cache), v = device().allocate(cache);
   device().write(k, std::vector<float>(static_cast<std::size_t>(cache.shape.elements()), 0.25f));
   device().write(v, std::vector<float>(static_cast<std::size_t>(cache.shape.elements()), 0.25f));
   std::vector<Tensor> tables;
   for (std::int64_t copy = 0; copy < copies; ++copy) {
-    std::vector<std::int32_t> pages;
-    for (std::int64_t i = 0; i < width; ++i) pages.push_back(static_cast<std::int32_t>(copy * width + i));
-    tables.push_back(from_host(device(), pages, {1, width}));
+    std::vector<std::int32_t> table(static_cast<std::size_t>(pages));
+    std::iota(table.begin(), table.end(), static_cast<std::int32_t>(copy * pages));
+    tables.push_back(from_host(device(), table, {batch, width}));
   }
-  const Tensor positions =
-      from_host(device(), std::vector<std::int32_t>{static_cast<std::int32_t>(context - 1)}, {1});
+  const Tensor positions = from_host(
+      device(),
+      std::vector<std::int32_t>(static_cast<std::size_t>(batch), static_cast<std::int32_t>(context - 1)),
+      {batch});
   std::size_t next = 0;
   for (auto _ : state) {
     benchmark::DoNotOptimize(
         ops::paged_scaled_dot_product_attention_decode(q, k, v, tables[next], positions));
     next = (next + 1) % tables.size();
   }
-  const double row = kv == DataType::bfp8_b ? 68 : 128;
-  report(state, 2 * row * static_cast<double>(context * kv_heads),
-         4.0 * static_cast<double>(context * heads * dim), false);
+  report(state, 2.0 * static_cast<double>(row * context * s.kv_heads * batch),
+         4.0 * static_cast<double>(context * s.heads * dim * batch), kv != DataType::f32);
 }
 
 void attention_prefill(benchmark::State& state) {
@@ -165,14 +174,20 @@ void register_all() {
       b->UseRealTime()->Unit(benchmark::kMicrosecond);
     }
   }
-  for (const DataType kv : {DataType::bf16, DataType::bfp8_b}) {
-    benchmark::RegisterBenchmark(("attention_decode/" + std::string(name(kv))).c_str(),
-                                 [kv](benchmark::State& state) { attention_decode(state, kv); })
-        ->Arg(64)
-        ->Arg(512)
-        ->Arg(4096)
-        ->UseRealTime()
-        ->Unit(benchmark::kMicrosecond);
+  for (const Heads s : {Heads{32, 8}, Heads{9, 3}}) {
+    for (const DataType kv : {DataType::bf16, DataType::bfp8_b}) {
+      benchmark::RegisterBenchmark(("attention_decode/" + std::to_string(s.heads) + "x" +
+                                    std::to_string(s.kv_heads) + "/" + std::string(name(kv)))
+                                       .c_str(),
+                                   [s, kv](benchmark::State& state) { attention_decode(state, s, kv); })
+          ->ArgNames({"batch", "context"})
+          ->Args({1, 64})
+          ->Args({1, 512})
+          ->Args({1, 4096})
+          ->Args({32, 128})
+          ->UseRealTime()
+          ->Unit(benchmark::kMicrosecond);
+    }
   }
   benchmark::RegisterBenchmark("attention_prefill", attention_prefill)
       ->Arg(512)

@@ -4,16 +4,15 @@
 // The arithmetic of one query row is fixed by absolute positions alone: keys go in blocks of 64, blocks in
 // splits of 512; a split starts from nothing and splits are merged in ascending order. Inside a block scores
 // sum over head_dim and values over keys in ascending order (Kernels::gemm; scores of bf16 queries and keys
-// by gemm_dp where there is one). So a row's result is the same in
-// a prefill, in a chunk of one, in a decode step, with any number of threads. The query heads that share a
-// key head are rows of one product: keys and values are read once for them.
+// by gemm_dp where there is one). So a row's result is the same in a prefill, in a chunk of one, in a decode
+// step, with any number of threads. The query heads that share a key head are rows of one product: keys and
+// values are read once for them, and stay in bf16 until they are in registers.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <utility>
 #include <vector>
 
 #include "access.h"
@@ -56,21 +55,6 @@ struct KeyRows {
     return {((index * heads + head) * block + inside) * dim, rows};
   }
 
-  // Asks for the memory of keys that will be loaded soon: pages are short, so the processor does not guess.
-  void prefetch(std::int64_t begin, std::int64_t count) const {
-    if (!paged || chosen != nullptr) return;
-    const auto row_bytes = static_cast<std::int64_t>(
-        is_block_float(elements.dtype) ? block_row_bytes(dim)
-                                       : static_cast<std::size_t>(dim) * bytes_of(elements.dtype));
-    for (std::int64_t i = 0; i < count;) {
-      const Run run = run_of(begin + i, count - i);
-      const std::byte* from = elements.base + run.element / dim * row_bytes;
-      for (std::int64_t at = 0; run.element >= 0 && at < run.rows * row_bytes; at += 64)
-        __builtin_prefetch(from + at, 0, 2);
-      i += run.rows;
-    }
-  }
-
   // Keys [begin, begin + count) as float32, [count][ld].
   void load(const Kernels& k, std::int64_t begin, std::int64_t count, float* to, std::int64_t ld) const {
     for (std::int64_t i = 0; i < count;) {
@@ -91,28 +75,105 @@ struct KeyRows {
     }
   }
 
-  // The same as bf16, [count][dim], for products of pairs.
-  void load_bf16(const Kernels& k, std::int64_t begin, std::int64_t count, std::uint16_t* to) const {
-    for (std::int64_t i = 0; i < count;) {
-      const Run run = run_of(begin + i, count - i);
-      std::uint16_t* rows = to + i * dim;
+  // Keys [first, last) of the panel_width keys from `at` on as bf16, at least `columns` values of each: where
+  // they lie, if that is one piece of memory with all keys of the panel, or in buffer [panel_width][ld].
+  struct Panel {
+    const std::uint16_t* rows = nullptr;  // of key `at`
+    std::int64_t ld = 0;
+  };
+  Panel panel(const Kernels& k, std::int64_t at, std::int64_t first, std::int64_t last, std::int64_t columns,
+              std::uint16_t* buffer) const {
+    const bool whole_pages = paged && chosen == nullptr && block % panel_width == 0;
+    if (whole_pages && elements.dtype == DataType::bf16 && columns <= dim) {
+      const Run run = run_of(at, panel_width);
+      if (run.element >= 0) return {reinterpret_cast<const std::uint16_t*>(elements.at(run.element)), dim};
+    }
+    const std::int64_t ld = std::max(columns, dim);
+    for (std::int64_t i = first; i < last;) {
+      const Run run = run_of(at + i, last - i);
+      std::uint16_t* rows = buffer + i * ld;
       i += run.rows;
       if (run.element < 0) {
-        std::memset(rows, 0, static_cast<std::size_t>(run.rows * dim) * 2);
-      } else if (is_block_float(elements.dtype)) {
-        k.block_rows_to_bf16(block_row(run), run.rows, dim, mantissa_bits(), rows);
-      } else {
-        std::memcpy(rows, elements.at(run.element), static_cast<std::size_t>(run.rows * dim) * 2);
+        std::fill_n(rows, run.rows * ld, std::uint16_t{0});
+        continue;
       }
+      if (is_block_float(elements.dtype)) {
+        k.block_rows_to_bf16(block_row(run), run.rows, dim, mantissa_bits(), rows, ld);
+      } else {
+        for (std::int64_t j = 0; j < run.rows; ++j)
+          std::memcpy(rows + j * ld, elements.at(run.element + j * dim), static_cast<std::size_t>(dim) * 2);
+      }
+      for (std::int64_t j = 0; ld > dim && j < run.rows; ++j)
+        std::fill_n(rows + j * ld + dim, ld - dim, std::uint16_t{0});
     }
+    return {buffer, ld};
   }
+
+  // Memory of `rows` rows.
+  std::int64_t bytes(std::int64_t rows) const {
+    return rows * static_cast<std::int64_t>(is_block_float(elements.dtype)
+                                                ? block_row_bytes(dim)
+                                                : static_cast<std::size_t>(dim) * bytes_of(elements.dtype));
+  }
+  const std::byte* memory(const Run& run) const { return elements.base + bytes(run.element / dim); }
 
  private:
   const std::uint8_t* block_row(const Run& run) const {
-    return reinterpret_cast<const std::uint8_t*>(elements.base) +
-           run.element / dim * static_cast<std::int64_t>(block_row_bytes(dim));
+    return reinterpret_cast<const std::uint8_t*>(memory(run));
   }
   int mantissa_bits() const { return elements.dtype == DataType::bfp8_b ? 7 : 3; }
+};
+
+// Keys [begin, end) of one sequence and key head.
+struct KeyRange {
+  KeyRows keys, values;  // values.dim 0: the keys' first columns are the values
+  std::int64_t begin = 0, end = 0;
+};
+
+// Memory of keys that come next, asked for a few lines at a time between the steps of a block: pages are
+// short, so that the processor does not guess them, and it keeps only some two dozen lines on their way.
+class Ahead {
+ public:
+  // The block that begins with key `at` of `range`, in `steps` steps.
+  Ahead(const KeyRange& range, std::int64_t at, std::int64_t steps) {
+    std::int64_t bytes = add(range.keys, at, std::min(at + key_block, range.end));
+    if (range.values.dim > 0) bytes += add(range.values, at, std::min(at + key_block, range.end));
+    lines_ = bytes / 64 / std::max<std::int64_t>(steps, 1) + 1;
+  }
+  Ahead() = default;
+
+  void step() {
+    for (std::int64_t i = 0; i < lines_ && current_ < count_; ++i) {
+      Piece& piece = pieces_[current_];
+      __builtin_prefetch(piece.at, 0, 2);
+      piece.at += 64;
+      if (piece.at >= piece.end) ++current_;
+    }
+  }
+  void rest() {
+    while (current_ < count_) step();
+  }
+
+ private:
+  struct Piece {
+    const std::byte *at, *end;
+  };
+  std::int64_t add(const KeyRows& rows, std::int64_t begin, std::int64_t end) {
+    std::int64_t bytes = 0;
+    while (begin < end && count_ < most && rows.paged && rows.chosen == nullptr) {
+      const KeyRows::Run run = rows.run_of(begin, end - begin);
+      begin += run.rows;
+      if (run.element < 0) continue;
+      pieces_[count_++] = {rows.memory(run), rows.memory(run) + rows.bytes(run.rows)};
+      bytes += rows.bytes(run.rows);
+    }
+    return bytes;
+  }
+
+  static constexpr int most = 16;
+  Piece pieces_[most];
+  int count_ = 0, current_ = 0;
+  std::int64_t lines_ = 0;
 };
 
 struct VisibleKeys {
@@ -160,6 +221,7 @@ class Attention {
         head_dim_(head_dim),
         value_dim_(value_dim),
         value_ld_(round_up(value_dim, panel_width)),
+        widest_(std::max(head_dim, value_ld_)),
         q_(q),
         pairs_(k.gemm_dp != nullptr && q.dtype == DataType::bf16 && keys != DataType::f32 &&
                head_dim % (k.pair_rows_apart ? tile_depth : 2) == 0) {}
@@ -175,9 +237,9 @@ class Attention {
 
   // Memory for tiles of up to `rows` rows, in floats.
   std::size_t scratch_floats(std::int64_t rows) const {
-    return static_cast<std::size_t>(key_block * head_dim_         // keys as they come
+    return static_cast<std::size_t>(key_block * widest_           // keys as they come
                                     + head_dim_ * key_block       // transposed
-                                    + key_block * value_ld_       // values
+                                    + key_block * widest_         // values
                                     + rows * head_dim_            // queries
                                     + 16 * head_dim_              // queries of a block as they come
                                     + (rows + 32) * key_block) +  // scores and weights
@@ -231,78 +293,72 @@ class Attention {
     }
   }
 
-  // One split [begin, end) of the keys for a tile of rows; `s` starts cleared. Keys outside every row's range
-  // are not read. Without `values` they are the keys' first columns.
-  void split(const QueryRow* rows, std::int64_t count, const float* queries, const KeyRows& keys,
-             const KeyRows* values, std::int64_t begin, std::int64_t end, const SoftmaxState& s,
-             float* scratch) const {
+  // One split of the keys for a tile of rows; `s` starts cleared. Keys outside every row's range are not
+  // read. `next`, if any, is what this thread works on afterwards.
+  void split(const QueryRow* rows, std::int64_t count, const float* queries, const KeyRange& range,
+             const KeyRange* next, const SoftmaxState& s, float* scratch) const {
     float* raw = scratch;
-    float* transposed = raw + key_block * head_dim_;
+    float* transposed = raw + key_block * widest_;
     float* value = transposed + head_dim_ * key_block;
-    float* scores = value + key_block * value_ld_;
+    float* scores = value + key_block * widest_;
     float* weights = scores + count * key_block;
-    bool first = true;  // its memory was not asked for
-    for (std::int64_t at = begin; at < end; at += key_block) {
-      std::int64_t low = at + key_block, high = at;  // keys of the block that some row sees
-      for (std::int64_t r = 0; r < count; ++r) {
-        const std::int64_t b = std::max(rows[r].begin, at), e = std::min({rows[r].end, at + key_block, end});
-        if (b >= e) continue;
-        low = std::min(low, b);
-        high = std::max(high, e);
-      }
-      if (low >= high) continue;
-      const std::int64_t skip = low - at, n = high - low;
-      // The next block comes out of memory in four portions, between the steps of this one: a processor keeps
-      // only some two dozen lines on their way.
-      const std::int64_t next = at + key_block, rest = std::clamp<std::int64_t>(end - next, 0, key_block);
-      const auto prefetch = [&](const KeyRows* rows_of, int half) {
-        if (rows_of != nullptr)
-          rows_of->prefetch(next + rest / 2 * half, half == 0 ? rest / 2 : rest - rest / 2);
-      };
-      if (std::exchange(first, false) && values != nullptr) values->prefetch(low, n);
-      if (n < key_block) std::memset(transposed, 0, static_cast<std::size_t>(head_dim_ * key_block) * 4);
+    const KeyRows& values = values_of(range);
+    const bool bf16_values = values.elements.dtype != DataType::f32;
+    const std::int64_t steps = 4 + 2 * ((count + k_.gemm_rows - 1) / k_.gemm_rows) + count;
+    const auto ahead_of = [&](std::int64_t at) {
+      if (at + key_block < range.end) return Ahead(range, at + key_block, steps);
+      return next != nullptr ? Ahead(*next, next->begin, steps) : Ahead();
+    };
+    for (std::int64_t at = range.begin / key_block * key_block; at < range.end; at += key_block) {
+      const Seen block = seen(rows, count, at, range.end);
+      if (block.begin >= block.end) continue;
+      const std::int64_t n = block.end - block.begin;
+      Ahead ahead = ahead_of(at);
+      KeyRows::Panel panels[2];
       if (pairs_) {
-        load_pairs(keys, low, skip, n, raw, transposed);
+        load_pairs(range.keys, at, block, raw, panels, transposed, ahead);
       } else {
-        keys.load(k_, low, n, raw, head_dim_);
-        k_.transpose(raw, head_dim_, transposed + skip, key_block, n, head_dim_);
+        range.keys.load(k_, at + block.begin, n, raw, head_dim_);
+        k_.transpose(raw, head_dim_, transposed + block.begin, key_block, n, head_dim_);
       }
-      prefetch(&keys, 0);
-      if (n < key_block) std::memset(value, 0, static_cast<std::size_t>(key_block * value_ld_) * 4);
-      if (values != nullptr) {
-        values->load(k_, low, n, value + skip * value_ld_, value_ld_);
+      if (bf16_values) {
+        load_values_of(range, at, block, value, panels);
       } else {
-        if (pairs_) keys.load(k_, low, n, raw, head_dim_);
-        for (std::int64_t i = 0; i < n; ++i)
-          std::copy_n(raw + i * head_dim_, value_dim_, value + (skip + i) * value_ld_);
+        values.load(k_, at + block.begin, n, value + block.begin * widest_, widest_);
       }
-      prefetch(&keys, 1);
-      for (std::int64_t i = skip; value_ld_ > value_dim_ && i < skip + n; ++i) {
-        std::fill(value + i * value_ld_ + value_dim_, value + (i + 1) * value_ld_, 0.0f);
-      }
-      prefetch(values, 0);
       for (std::int64_t r = 0; r < count; r += k_.gemm_rows) {
         const std::int64_t m = std::min<std::int64_t>(k_.gemm_rows, count - r);
-        float* block = scores + r * key_block;
-        for (int half = 0; half < key_block; half += panel_width) {
+        const Seen tile = seen(rows + r, m, at, range.end);
+        if (tile.begin >= tile.end) continue;
+        float* block_scores = scores + r * key_block;
+        for (std::int64_t half = tile.begin / panel_width; half * panel_width < tile.end; ++half) {
+          const std::int64_t key = half * panel_width;
           if (pairs_) {
             const std::int64_t pairs = head_dim_ / 2;
             k_.gemm_dp(static_cast<int>(m), reinterpret_cast<const std::uint32_t*>(queries + r * pairs),
-                       pairs, reinterpret_cast<const std::uint16_t*>(transposed + half * pairs), pairs,
-                       block + half, key_block, false);
+                       pairs, reinterpret_cast<const std::uint16_t*>(transposed + key * pairs), pairs,
+                       block_scores + key, key_block, false);
           } else {
-            k_.gemm(static_cast<int>(m), queries + r * head_dim_, transposed + half, key_block, head_dim_,
-                    block + half, key_block, false);
+            k_.gemm(static_cast<int>(m), queries + r * head_dim_, transposed + key, key_block, head_dim_,
+                    block_scores + key, key_block, false);
           }
         }
-        for (std::int64_t i = 0; i < m; ++i) row_weights(rows[r + i], at, block + i * key_block, s, r + i);
-        k_.interleave(block, key_block, weights, m, key_block);
-        for (std::int64_t column = 0; column < value_ld_; column += panel_width) {
-          k_.gemm(static_cast<int>(m), weights, value + column, value_ld_, key_block,
-                  s.values + r * value_ld_ + column, value_ld_, true);
+        ahead.step();
+        float shrink[16];  // k.gemm_rows is less
+        for (std::int64_t i = 0; i < m; ++i) {
+          shrink[i] = row_weights(rows[r + i], at, block_scores + i * key_block, s, r + i);
+          ahead.step();
         }
+        if (bf16_values) {
+          const std::uint16_t* const halves[2] = {panels[0].rows, panels[1].rows};
+          k_.add_values(static_cast<int>(m), block_scores, halves, panels[0].ld, static_cast<int>(tile.begin),
+                        static_cast<int>(tile.end), shrink, value_ld_, s.values + r * value_ld_, value_ld_);
+        } else {
+          add_float_values(m, block_scores, value, tile, shrink, s.values + r * value_ld_, weights);
+        }
+        ahead.step();
       }
-      prefetch(values, 1);
+      ahead.rest();
     }
   }
 
@@ -324,24 +380,77 @@ class Attention {
   }
 
  private:
-  // Keys [low, low + n) as products of bf16 pairs read them: two panels [pair][32 keys], the first of them
-  // at key `skip`. `stored` holds them in between.
-  void load_pairs(const KeyRows& keys, std::int64_t low, std::int64_t skip, std::int64_t n, float* stored,
-                  float* panels) const {
+  // Keys of the block from `at` on that some rows see, as offsets from `at`.
+  struct Seen {
+    std::int64_t begin = key_block, end = 0;
+  };
+  static Seen seen(const QueryRow* rows, std::int64_t count, std::int64_t at, std::int64_t end) {
+    Seen block;
+    for (std::int64_t r = 0; r < count; ++r) {
+      const std::int64_t b = std::max(rows[r].begin - at, std::int64_t{0}),
+                         e = std::min({rows[r].end, at + key_block, end}) - at;
+      if (b >= e) continue;
+      block.begin = std::min(block.begin, b);
+      block.end = std::max(block.end, e);
+    }
+    return block;
+  }
+
+  // The block's keys as products of bf16 pairs read them: two panels [pair][32 keys].
+  void load_pairs(const KeyRows& keys, std::int64_t at, const Seen& block, float* buffer,
+                  KeyRows::Panel* panels, float* transposed, Ahead& ahead) const {
+    constexpr std::int64_t step = 16;
     const std::int64_t pairs = head_dim_ / 2;
-    keys.load_bf16(k_, low, n, reinterpret_cast<std::uint16_t*>(stored));
-    for (std::int64_t at = skip; at < skip + n;) {
-      const std::int64_t panel = at / panel_width, inside = at % panel_width;
-      const std::int64_t count = std::min(panel_width - inside, skip + n - at);
-      k_.transpose(stored + (at - skip) * pairs, pairs, panels + panel * panel_width * pairs + inside,
-                   panel_width, count, pairs);
-      at += count;
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const std::int64_t key = half * panel_width, first = std::max(block.begin - key, std::int64_t{0}),
+                         last = std::min<std::int64_t>(block.end - key, panel_width);
+      if (first >= last) continue;
+      panels[half] = keys.panel(k_, at + key, first, last, head_dim_,
+                                reinterpret_cast<std::uint16_t*>(buffer) + key * widest_);
+      const auto* words = reinterpret_cast<const float*>(panels[half].rows);
+      for (std::int64_t i = first / step * step; i < last; i += step) {
+        k_.transpose(words + i * pairs, pairs, transposed + key * pairs + i, panel_width, step, pairs);
+        ahead.step();
+      }
     }
   }
 
-  // Scores of one row against one block become softmax weights; rescales the row's state.
-  void row_weights(const QueryRow& row, std::int64_t at, float* scores, const SoftmaxState& s,
-                   std::int64_t r) const {
+  // The block's values as bf16.
+  void load_values_of(const KeyRange& range, std::int64_t at, const Seen& block, float* buffer,
+                      KeyRows::Panel* panels) const {
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const std::int64_t key = half * panel_width, first = std::max(block.begin - key, std::int64_t{0}),
+                         last = std::min<std::int64_t>(block.end - key, panel_width);
+      if (first >= last || (range.values.dim == 0 && panels[half].ld >= value_ld_)) continue;
+      panels[half] = values_of(range).panel(k_, at + key, first, last, value_ld_,
+                                            reinterpret_cast<std::uint16_t*>(buffer) + key * widest_);
+    }
+    for (int half = 0; half < 2; ++half) {  // a panel that nobody sees is not read
+      if (panels[half].rows == nullptr) panels[half] = panels[1 - half];
+    }
+  }
+  static const KeyRows& values_of(const KeyRange& range) {
+    return range.values.dim > 0 ? range.values : range.keys;
+  }
+
+  // s.values[r] = s.values[r] * shrink[r] + weights times values, in float32.
+  void add_float_values(std::int64_t rows, const float* weights, const float* value, const Seen& tile,
+                        const float* shrink, float* sums, float* buffer) const {
+    const std::int64_t n = tile.end - tile.begin;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      float* row = sums + r * value_ld_;
+      if (shrink[r] != 1) k_.binary_scalar(Fn2::multiply, row, shrink[r], row, value_ld_);
+    }
+    k_.interleave(weights + tile.begin, key_block, buffer, rows, n);
+    for (std::int64_t column = 0; column < value_ld_; column += panel_width) {
+      k_.gemm(static_cast<int>(rows), buffer, value + tile.begin * widest_ + column, widest_, n,
+              sums + column, value_ld_, true);
+    }
+  }
+
+  // Scores of one row against one block become softmax weights; returns the factor of the row's sums so far.
+  float row_weights(const QueryRow& row, std::int64_t at, float* scores, const SoftmaxState& s,
+                    std::int64_t r) const {
     ScoreRule rule;
     rule.scale = rules_.scale;
     rule.softcap = rules_.softcap;
@@ -349,36 +458,17 @@ class Attention {
     rule.first_key = at;
     rule.begin = static_cast<std::int32_t>(std::clamp<std::int64_t>(row.begin - at, 0, key_block));
     rule.end = static_cast<std::int32_t>(std::clamp<std::int64_t>(row.end - at, 0, key_block));
-    if (rule.begin >= rule.end) {
-      std::fill_n(scores, key_block, 0.0f);
-      return;
-    }
     alignas(64) float mask_values[key_block];
-    if (row.mask >= 0) {
+    if (row.mask >= 0 && rule.begin < rule.end) {
       load_values(k_, mask, row.mask + at * mask_stride, mask_stride, rule.end, mask_values);
-      std::fill(mask_values + rule.end, mask_values + key_block, 0.0f);
       rule.mask = mask_values;
     }
-    const float block_top = k_.finish_scores(scores, rule);
-    if (block_top == minus_infinity) {
-      std::fill_n(scores, key_block, 0.0f);
-      return;
-    }
-    const float before = s.top[r], top = std::max(before, block_top);
-    const float sum = k_.exp_sum(scores, top, scores, key_block);
-    if (top != before && before != minus_infinity) {
-      float shrink = before;
-      k_.exp_sum(&shrink, top, &shrink, 1);
-      s.sum[r] *= shrink;
-      k_.binary_scalar(Fn2::multiply, s.values + r * value_ld_, shrink, s.values + r * value_ld_, value_ld_);
-    }
-    s.top[r] = top;
-    s.sum[r] += sum;
+    return k_.softmax_block(scores, rule, &s.top[r], &s.sum[r]);
   }
 
   const Kernels& k_;
   VisibleKeys rules_;
-  std::int64_t head_dim_, value_dim_, value_ld_;
+  std::int64_t head_dim_, value_dim_, value_ld_, widest_;
   Elements q_;
   bool pairs_;  // scores are products of bf16 pairs, which are exact; else of float32
 };

@@ -27,6 +27,11 @@ inline void store_bf16(uint16_t* p, F x) {
   _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)bits));
 }
 
+// The upper halves of values that are exact in bf16.
+inline void store_upper(uint16_t* p, F x) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)((U)x >> 16)));
+}
+
 inline F load_i8(const int8_t* p) {
   return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
 }
@@ -57,6 +62,17 @@ inline void bfp4_lanes(const uint8_t* p, F* out) {
     const unsigned at = (unsigned)(k / 2 * 4 + k % 2 * 16);
     out[k] = (F)_mm512_permutexvar_ps(k == 0 ? raw : _mm512_srli_epi32(raw, at), table);
   }
+}
+
+inline void part_pairs(F a, F b, F& even, F& odd) {
+  const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  even = (F)_mm512_permutex2var_ps((__m512)a, index, (__m512)b);
+  odd = (F)_mm512_permutex2var_ps((__m512)a, _mm512_add_epi32(index, _mm512_set1_epi32(1)), (__m512)b);
+}
+inline void join_pairs(F even, F odd, F& a, F& b) {
+  const __m512i index = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  a = (F)_mm512_permutex2var_ps((__m512)even, index, (__m512)odd);
+  b = (F)_mm512_permutex2var_ps((__m512)even, _mm512_add_epi32(index, _mm512_set1_epi32(8)), (__m512)odd);
 }
 
 inline void transpose_block(const float* x, int64_t ldx, float* y, int64_t ldy) {

@@ -64,6 +64,9 @@ struct Kernels {
   // rows x n values from block rows (layout.h).
   void (*block_rows_to_f32)(const uint8_t* rows, int64_t count, int64_t n, int mantissa_bits, float* y,
                             int64_t ldy);
+  // The same as bf16, where they are exact, too.
+  void (*block_rows_to_bf16)(const uint8_t* rows, int64_t count, int64_t n, int mantissa_bits, uint16_t* y,
+                             int64_t ldy);
 
   void (*unary)(Fn, float a, float b, const float* x, float* y, int64_t n);
   void (*binary)(Fn2, const float* a, const float* b, float* y, int64_t n);
@@ -79,9 +82,15 @@ struct Kernels {
   void (*rope_interleaved)(const float* x, const float* cos, const float* sin, float* y, int64_t half);
   int64_t (*argmax)(const float* x, int64_t n);  // lowest index of the largest
 
-  // Attention. scores[64] in place: apply the rule, return the maximum of the keys that take part (-inf when
-  // there are none).
-  float (*finish_scores)(float* scores, const ScoreRule&);
+  // Attention. scores[64] of one query become softmax weights: exp(score - top), 0 for keys that take no
+  // part. `top` and `sum` are the largest score and the sum of weights so far, both updated; returns the
+  // factor by which sums of values so far shrink.
+  float (*softmax_block)(float* scores, const ScoreRule&, float* top, float* sum);
+  // c[r] = c[r] * shrink[r] plus the sum over keys i in [begin, end), in ascending order, of weights[r *
+  // key_block + i] times row i; rows <= gemm_rows. halves: rows of bf16 of keys 0 to 31 and 32 to 63, ldv
+  // values apart, at least `columns` long, a multiple of panel_width.
+  void (*add_values)(int rows, const float* weights, const uint16_t* const* halves, int64_t ldv, int begin,
+                     int end, const float* shrink, int64_t columns, float* c, int64_t ldc);
   // y[c * ldy + r] = x[r * ldx + c] for rows x cols.
   void (*transpose)(const float* x, int64_t ldx, float* y, int64_t ldy, int64_t rows, int64_t cols);
   // y[c * rows + r] = x[r * ldx + c] for rows <= gemm_rows. Reads 16 rows of x and writes up to 16 values
@@ -110,7 +119,6 @@ struct Kernels {
   int pair_tiles;  // of a panel, expanded, that stay in the first-level cache beside the next
   void (*gemm_dp)(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
                   int64_t ldc, bool accumulate);
-  void (*block_rows_to_bf16)(const uint8_t* rows, int64_t count, int64_t n, int mantissa_bits, uint16_t* y);
   void (*expand_dp[format_count])(const uint8_t* tiles, int64_t count, uint16_t* y);  // [pairs][32][2]
   // gemm_dp that expands the next tiles meanwhile, which costs little beside the products; null where there
   // is none.

@@ -32,6 +32,13 @@ inline void store_bf16(uint16_t* p, F x) {
   _mm_storeu_si128((__m128i*)p, _mm256_castsi256_si128(packed));
 }
 
+// The upper halves of values that are exact in bf16.
+inline void store_upper(uint16_t* p, F x) {
+  const __m256i bits = (__m256i)((U)x >> 16);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(bits, bits), 0x08);
+  _mm_storeu_si128((__m128i*)p, _mm256_castsi256_si128(packed));
+}
+
 inline F load_i8(const int8_t* p) {
   return (F)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 }
@@ -66,6 +73,17 @@ inline void bfp4_lanes(const uint8_t* p, F* out) {
         _mm256_and_si256(_mm256_slli_epi32(raw, 28 - at), _mm256_set1_epi32((int)0x80000000));
     out[k] = (F)_mm256_or_ps(magnitude, _mm256_castsi256_ps(sign));
   }
+}
+
+inline void part_pairs(F a, F b, F& even, F& odd) {
+  const __m256 low = _mm256_shuffle_ps(a, b, 0x88), high = _mm256_shuffle_ps(a, b, 0xDD);
+  even = (F)_mm256_permute4x64_pd((__m256d)low, 0xD8);
+  odd = (F)_mm256_permute4x64_pd((__m256d)high, 0xD8);
+}
+inline void join_pairs(F even, F odd, F& a, F& b) {
+  const __m256 low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+  a = (F)_mm256_permute2f128_ps(low, high, 0x20);
+  b = (F)_mm256_permute2f128_ps(low, high, 0x31);
 }
 
 inline void transpose_block(const float* x, int64_t ldx, float* y, int64_t ldy) {

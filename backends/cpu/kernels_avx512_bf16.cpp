@@ -216,27 +216,6 @@ void gemm_dp_expand(int rows, const uint32_t* x, const uint16_t* w, int64_t pair
   gemm_dp_dispatch<Pairs, most_rows>(rows, x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
 }
 
-// Exact, but for denormals, which products of pairs take as zero anyway.
-void block_rows_to_bf16(const uint8_t* row, int64_t rows, int64_t n, int mantissa_bits, uint16_t* y) {
-  const int64_t blocks = (n + 15) / 16;
-  const float* scales = (mantissa_bits == 7 ? bfp8_scales : bfp4_scales).of;
-  for (int64_t r = 0; r < rows; ++r, row += blocks * 17, y += n) {
-    const int8_t* values = (const int8_t*)(row + blocks);
-    for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t at = b * 16, count = n - at < 16 ? n - at : 16;
-      const F v = load_i8(values + at) * set1(scales[row[b]]);
-      if (count == 16 && row[b] != 255) {
-        _mm256_storeu_si256((__m256i*)(y + at), (__m256i)_mm512_cvtneps_pbh((__m512)v));
-        continue;
-      }
-      float t[16];
-      store(t, v);
-      if (row[b] == 255) restore_infinities(values + at, count, mantissa_bits, t);
-      for (int64_t i = 0; i < count; ++i) y[at + i] = (uint16_t)(__builtin_bit_cast(uint32_t, t[i]) >> 16);
-    }
-  }
-}
-
 template <class Pairs, int Rows, int Panels>
 void direct_dp_tile(const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes, int64_t tiles,
                     float* c, int64_t ldc) {
@@ -322,7 +301,6 @@ constexpr Kernels table_with_pairs() {
   k.pair_rows = most_rows;
   k.pair_tiles = 6;
   k.gemm_dp = gemm_dp;
-  k.block_rows_to_bf16 = block_rows_to_bf16;
   k.expand_dp[2] = expand_dp<Bfp8Pairs>;
   k.expand_dp[3] = expand_dp<Bfp4Pairs>;
   k.gemm_dp_expand[2] = gemm_dp_expand<Bfp8Pairs>;

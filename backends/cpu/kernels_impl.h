@@ -1,7 +1,8 @@
 // Kernels over a few primitives that each kernels_<isa>.cpp defines in its intrinsics before it includes this
 // file:
 //   F, I, U            vectors of `lanes` floats, int32, uint32 (compiler vectors: operators work on them)
-//   set1, load, store, fma, load_bf16, store_bf16, load_i8, exponents, bfp8_lane, bfp4_lane, transpose_block
+//   set1, load, store, fma, load_bf16, store_bf16, store_upper, load_i8, exponents, bfp8_lane, bfp4_lane,
+//   transpose_block part_pairs, join_pairs: two vectors of neighbours to even and odd ones, and back
 // Everything here has internal linkage. Not a header of its own: no include guard's worth of reuse.
 
 inline I as_int(F x) { return (I)x; }
@@ -314,8 +315,12 @@ inline void restore_infinities(const int8_t* values, int64_t n, int mantissa_bit
   }
 }
 
-void block_rows_to_f32(const uint8_t* row, int64_t rows, int64_t n, int mantissa_bits, float* y,
-                       int64_t ldy) {
+inline void put(float* p, F v) { store(p, v); }
+inline void put(uint16_t* p, F v) { store_upper(p, v); }
+inline void put_one(float* p, float v) { *p = v; }
+inline void put_one(uint16_t* p, float v) { *p = (uint16_t)(__builtin_bit_cast(uint32_t, v) >> 16); }
+template <class T>
+void block_rows_to(const uint8_t* row, int64_t rows, int64_t n, int mantissa_bits, T* y, int64_t ldy) {
   const int64_t blocks = (n + 15) / 16;
   const float* scales = (mantissa_bits == 7 ? bfp8_scales : bfp4_scales).of;
   for (int64_t r = 0; r < rows; ++r, row += blocks * 17, y += ldy) {
@@ -323,17 +328,25 @@ void block_rows_to_f32(const uint8_t* row, int64_t rows, int64_t n, int mantissa
     for (int64_t b = 0; b < blocks; ++b) {
       const F scale = set1(scales[row[b]]);
       const int64_t at = b * 16, count = n - at < 16 ? n - at : 16;
-      if (count == 16) {
+      if (count == 16 && row[b] != 255) {
 #pragma GCC unroll 4
-        for (int i = 0; i < 16; i += lanes) store(y + at + i, load_i8(values + at + i) * scale);
-      } else {
-        float t[16];
-        for (int i = 0; i < 16; i += lanes) store(t + i, load_i8(values + at + i) * scale);
-        for (int64_t i = 0; i < count; ++i) y[at + i] = t[i];
+        for (int i = 0; i < 16; i += lanes) put(y + at + i, load_i8(values + at + i) * scale);
+        continue;
       }
-      if (row[b] == 255) restore_infinities(values + at, count, mantissa_bits, y + at);
+      float t[16];
+      for (int i = 0; i < 16; i += lanes) store(t + i, load_i8(values + at + i) * scale);
+      if (row[b] == 255) restore_infinities(values + at, count, mantissa_bits, t);
+      for (int64_t i = 0; i < count; ++i) put_one(y + at + i, t[i]);
     }
   }
+}
+void block_rows_to_f32(const uint8_t* row, int64_t rows, int64_t n, int mantissa_bits, float* y,
+                       int64_t ldy) {
+  block_rows_to(row, rows, n, mantissa_bits, y, ldy);
+}
+void block_rows_to_bf16(const uint8_t* row, int64_t rows, int64_t n, int mantissa_bits, uint16_t* y,
+                        int64_t ldy) {
+  block_rows_to(row, rows, n, mantissa_bits, y, ldy);
 }
 
 // --- reductions over a row ---
@@ -452,33 +465,6 @@ void rope_interleaved(const float* x, const float* cos, const float* sin, float*
     y[2 * i] = a * cos[i] - b * sin[i];
     y[2 * i + 1] = b * cos[i] + a * sin[i];
   }
-}
-
-// --- attention ---
-
-float finish_scores(float* scores, const ScoreRule& rule) {
-  const F scale = set1(rule.scale), none = set1(-__builtin_inff());
-  I index;
-  for (int i = 0; i < lanes; ++i) index[i] = i;
-  F top = none;
-  for (int j = 0; j < key_block; j += lanes) {
-    F s = load(scores + j) * scale;
-    if (rule.softcap != 0) s = set1(rule.softcap) * tanh_(s / set1(rule.softcap));
-    if (rule.slope != 0) {
-      float positions[lanes];
-      for (int i = 0; i < lanes; ++i) positions[i] = (float)(rule.first_key + j + i);
-      s = s + set1(rule.slope) * load(positions);
-    }
-    const I k = index + j;
-    if (rule.mask != nullptr) {
-      const int64_t n = rule.end - j;
-      if (n > 0) s = s + (n >= lanes ? load(rule.mask + j) : load_part(rule.mask + j, n, 0));
-    }
-    s = as_float(((k >= rule.begin) & (k < rule.end)) ? as_int(s) : as_int(none));
-    store(scores + j, s);
-    top = max2(s, top);
-  }
-  return reduce_max(top);
 }
 
 void transpose(const float* x, int64_t ldx, float* y, int64_t ldy, int64_t rows, int64_t cols) {
@@ -765,12 +751,15 @@ void direct(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
   direct_rows_of<Tile, most_direct_rows>(rows, panels, x, ldx, w, panel_bytes, tiles, c, ldc);
 }
 
+#include "kernels_attention.h"
+
 constexpr Kernels table() {
   Kernels k{};
   k.bf16_to_f32 = bf16_to_f32;
   k.f32_to_bf16 = f32_to_bf16;
   k.f32_to_bf16_rows = f32_to_bf16_rows;
   k.block_rows_to_f32 = block_rows_to_f32;
+  k.block_rows_to_bf16 = block_rows_to_bf16;
   k.unary = unary;
   k.binary = binary;
   k.binary_scalar = binary_scalar;
@@ -782,7 +771,8 @@ constexpr Kernels table() {
   k.rope_half = rope_half;
   k.rope_interleaved = rope_interleaved;
   k.argmax = argmax;
-  k.finish_scores = finish_scores;
+  k.softmax_block = softmax_block;
+  k.add_values = add_values;
   k.transpose = transpose;
   k.interleave = interleave;
   k.gemm_rows = most_rows;

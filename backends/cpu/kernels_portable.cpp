@@ -39,6 +39,11 @@ inline void store_bf16(uint16_t* p, F x) {
   __builtin_memcpy(p, t, sizeof t);
 }
 
+// The upper halves of values that are exact in bf16.
+inline void store_upper(uint16_t* p, F x) {
+  for (int i = 0; i < lanes; ++i) p[i] = (uint16_t)((U)x >> 16)[i];
+}
+
 inline F load_i8(const int8_t* p) {
   I v;
   for (int i = 0; i < lanes; ++i) v[i] = p[i];
@@ -74,6 +79,15 @@ inline void bfp4_lanes(const uint8_t* p, F* out) {
     const F magnitude = __builtin_convertvector((I)(nibble & 7u), F);
     out[k] = (F)((U)magnitude | (nibble & 8u) << 28);
   }
+}
+
+inline void part_pairs(F a, F b, F& even, F& odd) {
+  even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+  odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+}
+inline void join_pairs(F even, F odd, F& a, F& b) {
+  a = __builtin_shufflevector(even, odd, 0, 4, 1, 5);
+  b = __builtin_shufflevector(even, odd, 2, 6, 3, 7);
 }
 
 inline void transpose_block(const float* x, int64_t ldx, float* y, int64_t ldy) {

@@ -96,12 +96,13 @@ void run_attention(CpuDevice& device, OpCall& call) {
       }
       attention.load_queries(rows, count, loaded, buffer);
       attention.clear(total, count);
-      KeyRows keys = key_rows, values = value_rows;
-      keys.head = values.head = kv_head;
+      KeyRange range{key_rows, value_rows};
+      range.keys.head = range.values.head = kv_head;
       for (std::int64_t at = low / split_keys * split_keys; at < high; at += split_keys) {
+        range.begin = at;
+        range.end = std::min(at + split_keys, high);
         attention.clear(part, count);
-        attention.split(rows, count, loaded, keys, call.has(2) ? &values : nullptr, at,
-                        std::min(at + split_keys, high), part, scratch);
+        attention.split(rows, count, loaded, range, nullptr, part, scratch);
         attention.merge(total, part, count);
       }
       for (std::int64_t r = 0; r < count; ++r) attention.finish(rows[r], total, r, to);
@@ -136,10 +137,10 @@ void run_attention_decode(CpuDevice& device, OpCall& call) {
   std::int64_t tile = group;
   while (tile > 32 && batch * kv_heads * (group / tile) < device.pool().size()) tile = (tile + 1) / 2;
 
-  // Jobs: some query heads of each sequence and key head, cut at absolute positions. Their results wait in
-  // shared memory to be merged in order.
+  // Jobs: some query heads of each sequence and key head, cut at absolute positions. Results of several
+  // splits wait in shared memory to be merged in order.
   struct Job {
-    std::int64_t sequence, kv_head, row, count, split, begin, end;
+    std::int64_t sequence, kv_head, row, count, splits, begin, end;
   };
   // Kept between calls; named through references, or every worker would see its own.
   thread_local std::vector<Job> kept_jobs;
@@ -168,53 +169,61 @@ void run_attention_decode(CpuDevice& device, OpCall& call) {
       for (std::int64_t head = 0; head < group; head += tile) {
         const std::int64_t row = b * heads + kv_head * group + head, count = std::min(tile, group - head);
         for (std::int64_t split = first; split < last; ++split) {
-          jobs.push_back({b, kv_head, row, count, split - first, split * split_keys,
+          jobs.push_back({b, kv_head, row, count, last - first, std::max(split * split_keys, begin),
                           std::min((split + 1) * split_keys, end)});
         }
       }
     }
     work += (end - begin) * heads * (head_dim + value_dim);
   }
-  const std::size_t state_floats =
+  const auto state_floats =
       static_cast<std::size_t>(round_up(tile, 16) * 2 + round_up(tile * attention.value_ld(), 16));
-  auto* states = reinterpret_cast<float*>(device.shared_scratch(jobs.size() * state_floats * 4));
-  const auto state_of = [&](std::size_t job) {
-    float* p = states + job * state_floats;
+  const auto state_at = [&](float* p) {
     return SoftmaxState{p, p + round_up(tile, 16), p + 2 * round_up(tile, 16)};
   };
+  auto* states = reinterpret_cast<float*>(device.shared_scratch(jobs.size() * state_floats * 4));
+  const auto state_of = [&](std::size_t job) { return state_at(states + job * state_floats); };
+  const auto range_of = [&](const Job& job) {
+    KeyRange range{key_rows, value_rows, job.begin, job.end};
+    range.keys.head = range.values.head = job.kv_head;
+    range.keys.table_element = range.values.table_element = job.sequence * table.strides()[-2];
+    return range;
+  };
   const auto work_on = [&](std::int64_t begin, std::int64_t end, int thread) {
-    const std::size_t floats = attention.scratch_floats(tile);
+    const std::size_t floats = attention.scratch_floats(tile) + state_floats;
     auto* loaded = reinterpret_cast<float*>(device.scratch(thread, floats * 4 + 256));
     float* buffer = loaded + round_up(tile * head_dim, 16);
-    float* scratch = buffer + 16 * head_dim;
-    for (std::int64_t i = begin; i < end; ++i) {
+    float* own_state = buffer + 16 * head_dim;
+    float* scratch = own_state + state_floats;
+    KeyRange range = range_of(jobs[static_cast<std::size_t>(begin)]), next;
+    Ahead(range, range.begin, 1).rest();
+    for (std::int64_t i = begin; i < end; ++i, range = next) {
       const Job& job = jobs[static_cast<std::size_t>(i)];
       const QueryRow* job_rows = rows.data() + job.row;
-      const SoftmaxState s = state_of(static_cast<std::size_t>(i));
+      if (i + 1 < end) next = range_of(jobs[static_cast<std::size_t>(i + 1)]);
+      const SoftmaxState s = job.splits > 1 ? state_of(static_cast<std::size_t>(i)) : state_at(own_state);
       attention.clear(s, job.count);
-      if (job.begin >= job.end) continue;
-      attention.load_queries(job_rows, job.count, loaded, buffer);
-      KeyRows keys = key_rows, values = value_rows;
-      keys.head = values.head = job.kv_head;
-      keys.table_element = values.table_element = job.sequence * table.strides()[-2];
-      attention.split(job_rows, job.count, loaded, keys, call.has(2) ? &values : nullptr, job.begin, job.end,
-                      s, scratch);
+      if (job.begin < job.end) {
+        attention.load_queries(job_rows, job.count, loaded, buffer);
+        attention.split(job_rows, job.count, loaded, range, i + 1 < end ? &next : nullptr, s, scratch);
+      }
+      for (std::int64_t r = 0; job.splits == 1 && r < job.count; ++r) attention.finish(job_rows[r], s, r, to);
     }
   };
   const auto count = static_cast<std::int64_t>(jobs.size());
   if (work < parallel_grain * 4) {
     work_on(0, count, 0);
-  } else {
-    device.pool().parallel_for(count, 1, work_on);
+  } else {  // some jobs in a row, so that a thread knows what it needs next
+    device.pool().parallel_for(count, std::max<std::int64_t>(1, count / (device.pool().size() * 8)), work_on);
   }
-  for (std::size_t i = 0; i < jobs.size();) {
+  for (std::size_t i = 0; i < jobs.size(); i += static_cast<std::size_t>(jobs[i].splits)) {
+    const Job& job = jobs[i];
+    if (job.splits == 1) continue;
     const SoftmaxState total = state_of(i);
-    const std::int64_t n = jobs[i].count;
-    std::size_t next = i + 1;
-    for (; next < jobs.size() && jobs[next].split != 0; ++next) attention.merge(total, state_of(next), n);
-    for (std::int64_t r = 0; r < n; ++r)
-      attention.finish(rows[static_cast<std::size_t>(jobs[i].row + r)], total, r, to);
-    i = next;
+    for (std::int64_t split = 1; split < job.splits; ++split)
+      attention.merge(total, state_of(i + static_cast<std::size_t>(split)), job.count);
+    for (std::int64_t r = 0; r < job.count; ++r)
+      attention.finish(rows[static_cast<std::size_t>(job.row + r)], total, r, to);
   }
 }
 

@@ -97,12 +97,14 @@ void run_sparse_sdpa(CpuDevice& device, OpCall& call) {
       }
       attention.load_queries(rows, count, loaded, buffer);
       attention.clear(total, count);
-      KeyRows key_rows = all_keys;
-      key_rows.table_element = place.table_element;
-      key_rows.chosen = keys.data();
+      KeyRange range{.keys = all_keys};
+      range.keys.table_element = place.table_element;
+      range.keys.chosen = keys.data();
       for (std::int64_t at = 0; at < n; at += split_keys) {
+        range.begin = at;
+        range.end = std::min(at + split_keys, n);
         attention.clear(part, count);
-        attention.split(rows, count, loaded, key_rows, nullptr, at, std::min(at + split_keys, n), part, next);
+        attention.split(rows, count, loaded, range, nullptr, part, next);
         attention.merge(total, part, count);
       }
       for (std::int64_t r = 0; r < count; ++r) attention.finish(rows[r], total, r, to);
