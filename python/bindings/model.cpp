@@ -55,15 +55,20 @@ nb::ndarray<nb::numpy, float> step(const Model& model, const Batch& batch, State
   if (state.keep != model.loaded)
     throw ttt::Error("the state belongs to another model", "step",
                      "use the state that allocate() of this model gave");
-  auto output = std::make_unique<ttt::StepOutput>();
+  struct Logits {
+    ModelPtr keep;  // the device outlives its tensors
+    ttt::StepOutput output;
+  };
+  auto logits = std::make_unique<Logits>(Logits{model.loaded, {}});
   {
     const ttt::Batch rows = batch.batch();
     const nb::gil_scoped_release unlocked;
-    *output = model.network().step(rows, *state.state);
+    logits->output = model.network().step(rows, *state.state);
   }
-  float* data = output->logits.data();
-  const auto n = static_cast<std::size_t>(output->rows), vocab = static_cast<std::size_t>(output->vocab);
-  return numpy_array(data, {n, vocab}, std::move(output));
+  float* data = logits->output.logits.data();
+  const auto n = static_cast<std::size_t>(logits->output.rows),
+             vocab = static_cast<std::size_t>(logits->output.vocab);
+  return numpy_array(data, {n, vocab}, std::move(logits));
 }
 
 // ---------------------------------------------------------------- tensors and taps

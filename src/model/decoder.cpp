@@ -435,7 +435,7 @@ class DecoderLM final : public CausalLM, public BoundWeights {
         // Nothing has run.
       }
     }
-    if (const Tensor wanted = logits(batch, state)) output.logits = to_host(wanted);
+    if (Tensor wanted = logits(batch, state)) output.logits = HostValues(std::move(wanted));
     return output;
   }
 

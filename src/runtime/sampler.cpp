@@ -4,11 +4,13 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <iterator>
 #include <limits>
 #include <string>
 
+#include "base/vector_clones.h"
 #include "ttt/base/error.h"
 #include "ttt/base/utf8.h"
 
@@ -19,9 +21,20 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float greedy_below = 1e-5f;  // temperatures that divide logits to nothing but the maximum
 
-// The loops below run over fixed numbers of independent lanes: that is what lets a compiler use vector
-// registers without reordering any sum, so that results are those of the scalar loop everywhere.
+// The loops below run over a fixed number of independent lanes, so that results are the same whatever the
+// width of the registers.
 constexpr std::size_t lanes = 16;
+using Floats = float __attribute__((vector_size(lanes * sizeof(float))));
+using Doubles = double __attribute__((vector_size(lanes * sizeof(double))));
+using Flags = std::int32_t __attribute__((vector_size(lanes * sizeof(std::int32_t))));
+
+[[gnu::always_inline]] inline void load(const float* from, Floats& to) { std::memcpy(&to, from, sizeof to); }
+
+[[gnu::always_inline]] inline bool any(const Flags& flags) {
+  std::int32_t all = 0;
+  for (std::size_t j = 0; j < lanes; ++j) all |= flags[j];
+  return all != 0;
+}
 
 // exp(x) for x <= 0 to 2 units in the last place; 0 below -87, -inf included. By Cody and Waite: x = n ln 2 +
 // r, a polynomial for exp(r). Without a branch or a conditional, which would keep compilers from using
@@ -43,48 +56,64 @@ inline float exp_nonpositive(float x) {
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p * std::bit_cast<float>(scale)) & alive);
 }
 
-double sum(std::span<const float> values) {
-  std::array<double, lanes> part{};
+TTT_VECTOR_CLONES double sum(std::span<const float> values) {
+  Doubles part{};
   std::size_t i = 0;
-  for (; i + lanes <= values.size(); i += lanes)
-    for (std::size_t j = 0; j < lanes; ++j) part[j] += values[i + j];
+  for (; i + lanes <= values.size(); i += lanes) {
+    Floats v;
+    load(&values[i], v);
+    part += __builtin_convertvector(v, Doubles);
+  }
   double total = 0;
   for (; i < values.size(); ++i) total += values[i];
-  for (const double p : part) total += p;
+  for (std::size_t j = 0; j < lanes; ++j) total += part[j];
   return total;
+}
+
+// Where the first piece of `lanes` values (or fewer, at the end) from `begin` on begins that has one of at
+// least `threshold`; an end of fewer counts as one that does.
+TTT_VECTOR_CLONES std::size_t find_at_least(std::span<const float> values, std::size_t begin,
+                                            float threshold) {
+  for (; begin + lanes <= values.size(); begin += lanes) {
+    Floats v;
+    load(&values[begin], v);
+    if (any(v >= threshold)) break;
+  }
+  return begin;
+}
+
+// The greatest of the logits and where the block of values that has it begins; NaN when one is.
+TTT_VECTOR_CLONES std::pair<float, std::size_t> greatest_of(std::span<const float> logits) {
+  constexpr std::size_t block = 64 * lanes;
+  float best = -infinity;
+  std::size_t best_block = 0;
+  Flags nan{};
+  for (std::size_t begin = 0; begin < logits.size(); begin += block) {
+    const std::size_t end = std::min(begin + block, logits.size());
+    Floats high = Floats{} - infinity;
+    std::size_t i = begin;
+    for (; i + lanes <= end; i += lanes) {
+      Floats v;
+      load(&logits[i], v);
+      high = v > high ? v : high;
+      nan |= v != v;
+    }
+    float greatest = -infinity;
+    for (; i < end; ++i) {
+      greatest = std::max(greatest, logits[i]);
+      nan[0] |= logits[i] != logits[i] ? 1 : 0;
+    }
+    for (std::size_t j = 0; j < lanes; ++j) greatest = std::max(greatest, high[j]);
+    if (greatest > best) best = greatest, best_block = begin;
+  }
+  return {any(nan) ? std::numeric_limits<float>::quiet_NaN() : best, best_block};
 }
 
 // The greatest logit and the first id that has it. Error when there is none, or when it is not a number.
 std::pair<float, std::int32_t> maximum_of(std::span<const float> logits) {
-  constexpr std::size_t block = 1024;
-  float best = -infinity;
-  std::size_t best_block = 0;
-  bool nan = false;
-  for (std::size_t begin = 0; begin < logits.size(); begin += block) {
-    const std::span<const float> row = logits.subspan(begin, std::min(block, logits.size() - begin));
-    std::array<float, lanes> high;
-    high.fill(-infinity);
-    std::array<std::int32_t, lanes> bad{};
-    std::size_t i = 0;
-    for (; i + lanes <= row.size(); i += lanes) {
-      for (std::size_t j = 0; j < lanes; ++j) {
-        const float v = row[i + j];
-        high[j] = high[j] < v ? v : high[j];
-        bad[j] |= v != v;
-      }
-    }
-    for (; i < row.size(); ++i) {
-      high[0] = high[0] < row[i] ? row[i] : high[0];
-      bad[0] |= row[i] != row[i];
-    }
-    float greatest = -infinity;
-    for (std::size_t j = 0; j < lanes; ++j) {
-      greatest = std::max(greatest, high[j]);
-      nan = nan || bad[j] != 0;
-    }
-    if (greatest > best) best = greatest, best_block = begin;
-  }
-  if (nan || best == infinity) {
+  const std::int32_t id = argmax(logits);
+  const float best = id < 0 ? infinity : logits[static_cast<std::size_t>(id)];
+  if (best == infinity) {
     const auto at =
         std::find_if(logits.begin(), logits.end(), [](float v) { return v != v || v == infinity; });
     throw Error(*at == infinity ? "a logit is infinite" : "a logit is NaN",
@@ -93,12 +122,12 @@ std::pair<float, std::int32_t> maximum_of(std::span<const float> logits) {
   }
   if (best == -infinity)
     throw Error("no token is allowed: every logit is -inf", "", "allow at least one token");
-  const auto first = logits.begin() + static_cast<std::ptrdiff_t>(best_block);
-  return {best, static_cast<std::int32_t>(std::find(first, logits.end(), best) - logits.begin())};
+  return {best, id};
 }
 
 // out = exp((logits - maximum) * scale)
-void exponentials(std::span<const float> logits, float maximum, float scale, std::vector<float>& out) {
+TTT_VECTOR_CLONES void exponentials(std::span<const float> logits, float maximum, float scale,
+                                    std::vector<float>& out) {
   out.resize(logits.size());
   const float* in = logits.data();
   float* weights = out.data();
@@ -124,6 +153,13 @@ std::uint64_t philox(std::uint64_t key, std::uint64_t counter) {
 }
 
 }  // namespace
+
+std::int32_t argmax(std::span<const float> logits) {
+  const auto [greatest, block] = greatest_of(logits);
+  if (std::isnan(greatest)) return -1;
+  const auto first = logits.begin() + static_cast<std::ptrdiff_t>(block);
+  return static_cast<std::int32_t>(std::find(first, logits.end(), greatest) - logits.begin());
+}
 
 double counter_uniform(std::uint64_t seed, std::uint64_t position) {
   return static_cast<double>(philox(seed, position) >> 11) * 0x1p-53;
@@ -176,16 +212,8 @@ void Sampler::keep_top_k(std::span<const float> logits, std::size_t k) {
     entries_.push_back({logits[i], static_cast<std::int32_t>(i)});
     if (entries_.size() >= capacity) shrink();
   };
-  std::size_t i = 0;
-  for (; i + lanes <= logits.size(); i += lanes) {
-    std::array<std::int32_t, lanes> above;
-    for (std::size_t j = 0; j < lanes; ++j) above[j] = logits[i + j] >= threshold ? 1 : 0;
-    std::int32_t any = 0;
-    for (std::size_t j = 0; j < lanes; ++j) any |= above[j];
-    if (any == 0) continue;
-    for (std::size_t j = 0; j < lanes; ++j) consider(i + j);
-  }
-  for (; i < logits.size(); ++i) consider(i);
+  for (std::size_t i = 0; (i = find_at_least(logits, i, threshold)) < logits.size();)
+    for (const std::size_t end = std::min(i + lanes, logits.size()); i < end; ++i) consider(i);
   if (entries_.size() > k) shrink();
 }
 
@@ -246,13 +274,16 @@ double Sampler::select(std::span<const float> logits, const SamplingParams& para
     const double light =
         params.top_p < 1 ? (1 - params.top_p) * total / static_cast<double>(logits.size()) : 0;
     const auto below = static_cast<float>(light * (1 - 1e-6));
-    entries_.resize(weights_.size());
-    std::size_t kept = 0;  // written ahead of the test, so that it costs no branch
-    for (std::size_t i = 0; i < weights_.size(); ++i) {
-      entries_[kept] = {weights_[i], static_cast<std::int32_t>(i)};
-      kept += weights_[i] > below ? 1 : 0;
+    const float least = std::max(below, params.min_p);
+    for (std::size_t i = 0; (i = find_at_least(weights_, i, least)) < weights_.size();) {
+      std::array<Entry, lanes> piece;
+      std::size_t kept = 0;  // written ahead of the test, so that it costs no branch
+      for (const std::size_t end = std::min(i + lanes, weights_.size()); i < end; ++i) {
+        piece[kept] = {weights_[i], static_cast<std::int32_t>(i)};
+        kept += weights_[i] > below && weights_[i] >= least ? 1 : 0;
+      }
+      entries_.insert(entries_.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(kept));
     }
-    entries_.resize(kept);
   }
   if (params.top_p < 1) keep_top_p(total, params.top_p);
   if (params.min_p > 0) std::erase_if(entries_, [&](const Entry& e) { return e.value < params.min_p; });

@@ -144,4 +144,13 @@ std::vector<std::int32_t> to_host_int(const Tensor& t) {
   return values;
 }
 
+HostValues::HostValues(Tensor t) {
+  if (t.defined() && t.dtype() == DataType::f32 && t.contiguous() && t.sole_owner() &&
+      t.data<float>() != nullptr) {
+    tensor_ = std::move(t);
+  } else {
+    values_ = to_host(t);
+  }
+}
+
 }  // namespace ttt::inline v2

@@ -1,7 +1,6 @@
 #include "testing/driver.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "ttt/base/error.h"
 
@@ -53,15 +52,6 @@ void Driver::reset() { std::ranges::fill(lengths_, 0); }
 
 void Driver::forget(std::size_t count) {
   for (std::int32_t& length : lengths_) length -= static_cast<std::int32_t>(count);
-}
-
-std::int32_t argmax(std::span<const float> logits) {
-  std::size_t best = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i])) return -1;
-    if (logits[i] > logits[best]) best = i;
-  }
-  return static_cast<std::int32_t>(best);
 }
 
 std::size_t max_context(const CausalLM& model) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ttt/model/causal_lm.h"
+#include "ttt/runtime/sampler.h"
 
 namespace ttt::inline v2::testing {
 
@@ -41,9 +42,6 @@ class Driver {
   std::int32_t width_ = 0;
   std::size_t kv_bytes_ = 0;
 };
-
-// Index of the largest value, the first of equal ones; -1 when a NaN is met.
-std::int32_t argmax(std::span<const float> logits);
 
 // Longest sequence that the model accepts; 0: it does not say.
 std::size_t max_context(const CausalLM&);

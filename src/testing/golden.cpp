@@ -133,14 +133,14 @@ class GoldenEvaluation {
 
   bool run_one_piece() {
     Driver driver(model_, 1, prompt_.size() + next_.size(), block_size);
-    StepOutput output = driver.feed(prompt_, Want::all_rows);
+    const StepOutput output = driver.feed(prompt_, Want::all_rows);
     if (output.vocab != reference_.vocab()) {
       fail("logits of " + std::to_string(output.vocab) + " tokens, the reference has " +
            std::to_string(reference_.vocab()));
       return false;
     }
     vocab_ = output.vocab;
-    whole_ = std::move(output.logits);
+    whole_ = output.logits;
     Worst worst;
     compare(worst, whole_, reference_.logits(), vocab_, "prompt position ");
     run_.pcc = pcc(whole_, reference_.logits());
@@ -169,7 +169,7 @@ class GoldenEvaluation {
   }
 
   // Compares logits of another way to run the same tokens with those of the run in one piece.
-  double agree(const std::vector<float>& logits, std::span<const float> whole, const std::string& way) {
+  double agree(std::span<const float> logits, std::span<const float> whole, const std::string& way) {
     const double error = max_abs_error(logits, whole);
     const bool good = exact() ? error <= options_.tolerance : pcc(logits, whole) >= run_.required_pcc;
     if (!good) fail(way + " changes logits by " + short_number(error));

@@ -453,8 +453,8 @@ class Runner {
     Driver driver(*model, 1, ids.size());
     const Want want = probe.logits ? Want::last_rows : Want::nothing;
     const auto take = [&](std::span<const std::int32_t> part) {
-      StepOutput output = driver.feed(part, want);
-      if (probe.logits && wanted) values = std::move(output.logits);
+      const StepOutput output = driver.feed(part, want);
+      if (probe.logits && wanted) values = output.logits;
     };
     const std::span<const std::int32_t> prompt = std::span(ids).first(ids.size() - 1),
                                         last = std::span(ids).last(1);

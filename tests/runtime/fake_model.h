@@ -108,12 +108,14 @@ class FakeModel : public CausalLM {
         }
       }
     }
+    std::vector<float> wanted;
     for (const std::int32_t row : batch.logit_rows) {
       const auto r = static_cast<std::size_t>(row);
       std::vector<float> values = logits(hashes[r], histories[r]);
       if (batch.tokens[r] == options_.nan_after) values[1] = std::nanf("");
-      output.logits.insert(output.logits.end(), values.begin(), values.end());
+      wanted.insert(wanted.end(), values.begin(), values.end());
     }
+    output.logits = std::move(wanted);
     return output;
   }
 

@@ -188,6 +188,20 @@ TEST(Sampler, GreedyTakesTheFirstMaximum) {
   EXPECT_EQ(sampler.sample(std::vector<float>{1, 3, 2}, {.temperature = 2e-5f}, 0.99), 1);
 }
 
+TEST(Sampler, ArgmaxTellsOfNans) {
+  EXPECT_EQ(argmax(std::vector<float>{2}), 0);
+  EXPECT_EQ(argmax(std::vector<float>(40, -inf)), 0);
+  EXPECT_EQ(argmax(std::vector<float>{0, inf, inf}), 1);
+  std::vector<float> logits(3000, -2);
+  for (const std::size_t at : {0u, 15u, 1024u, 2991u, 2999u}) {
+    logits[at] = std::nanf("");
+    EXPECT_EQ(argmax(logits), -1);
+    logits[at] = -1;
+    EXPECT_EQ(argmax(logits), static_cast<std::int32_t>(at));
+    logits[at] = -2;
+  }
+}
+
 TEST(Sampler, NamesBadLogits) {
   Sampler sampler;
   std::vector<float> logits(3000, 0);

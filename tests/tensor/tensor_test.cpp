@@ -96,6 +96,33 @@ TEST(Tensor, BlockFormatsKeepTheirLastTwoAxes) {
   EXPECT_THROW(t.reshape({6 * 32, 64}), Error);
 }
 
+TEST(Tensor, HostValuesAreTheTensorsOwnWhereNobodyElseHoldsIt) {
+  FakeDevice device;
+  const auto values = [](const HostValues& v) { return std::vector<float>(v); };
+  Tensor sole = from_host(device, ramp(6), {2, 3}, DataType::f32);
+  const float* memory = sole.data<float>();
+  HostValues own(std::move(sole));
+  EXPECT_EQ(own.data(), memory);
+  EXPECT_EQ(own.size(), 6u);
+  EXPECT_EQ(values(own), ramp(6));
+  const HostValues moved = std::move(own);
+  EXPECT_EQ(moved.data(), memory);
+  EXPECT_TRUE(own.empty());
+
+  const Tensor shared = from_host(device, ramp(6), {2, 3}, DataType::f32);
+  HostValues copy{shared};
+  *copy.begin() = 9;
+  EXPECT_EQ(to_host(shared), ramp(6));
+  EXPECT_EQ(values(HostValues(from_host(device, ramp(6), {2, 3}, DataType::f32).swap_axes(0, 1))),
+            (std::vector<float>{0, 3, 1, 4, 2, 5}));
+  EXPECT_EQ(values(HostValues(from_host(device, ramp(6), {2, 3}, DataType::f32).narrow(0, 1, 2))),
+            (std::vector<float>{3, 4, 5}));
+  EXPECT_EQ(values(HostValues(from_host(device, ramp(6), {6}, DataType::bf16))), ramp(6));
+  EXPECT_EQ(values(HostValues(ramp(2))), ramp(2));
+  EXPECT_TRUE(HostValues().empty());
+  EXPECT_THROW(HostValues{Tensor()}, Error);
+}
+
 TEST(Tensor, HostCopies) {
   FakeDevice device;
   EXPECT_EQ(to_host_int(from_host(device, std::vector<std::int32_t>{1, -2, 3}, {3})),

@@ -33,7 +33,7 @@ struct Batch {
 
 struct StepOutput {
   std::int64_t rows = 0, vocab = 0;
-  std::vector<float> logits;  // [rows, vocab], in the order of Batch::logit_rows
+  HostValues logits;  // [rows, vocab], in the order of Batch::logit_rows
 };
 
 struct KvGeometry {

@@ -65,6 +65,9 @@ struct PositionLogprobs {
   std::vector<TokenLogprob> top{};  // the n likeliest, best first; equal ones by id
 };
 
+// Index of the greatest of the logits [vocab], which are not none; of equal ones the first. -1: one is NaN.
+std::int32_t argmax(std::span<const float> logits);
+
 // log_softmax of one row at `id` and at the `top` likeliest. Sums in double; exact for any finite logits and
 // -inf.
 PositionLogprobs log_probabilities(std::span<const float> logits, std::int32_t id, int top);

@@ -99,4 +99,31 @@ Tensor from_host(Device&, std::span<const std::int32_t> values, const Shape&,
 std::vector<float> to_host(const Tensor&);             // row-major order of the logical elements
 std::vector<std::int32_t> to_host_int(const Tensor&);  // for i32, u32, u16 and u8 tensors
 
+// Float32 elements in row-major order that the processor may read and change: a tensor's own memory where
+// that is addressable and nobody else holds it, else a copy. Moves, since two would share what they change.
+class HostValues {
+ public:
+  HostValues() = default;
+  HostValues(std::vector<float> values) : values_(std::move(values)) {}
+  explicit HostValues(Tensor t);  // any float tensor that is set
+  HostValues(HostValues&&) noexcept = default;
+  HostValues& operator=(HostValues&&) noexcept = default;
+
+  float* data() { return tensor_ ? tensor_.data<float>() : values_.data(); }
+  const float* data() const { return tensor_ ? tensor_.data<float>() : values_.data(); }
+  std::size_t size() const {
+    return tensor_ ? static_cast<std::size_t>(tensor_.shape().elements()) : values_.size();
+  }
+  bool empty() const { return size() == 0; }
+  float* begin() { return data(); }
+  float* end() { return data() + size(); }
+  const float* begin() const { return data(); }
+  const float* end() const { return data() + size(); }
+  operator std::vector<float>() const { return {begin(), end()}; }
+
+ private:
+  Tensor tensor_;
+  std::vector<float> values_;
+};
+
 }  // namespace ttt::inline v2
