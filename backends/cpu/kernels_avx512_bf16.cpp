@@ -216,84 +216,59 @@ void gemm_dp_expand(int rows, const uint32_t* x, const uint16_t* w, int64_t pair
   gemm_dp_dispatch<Pairs, most_rows>(rows, x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
 }
 
-template <class Pairs, int Rows, int Panels>
-void direct_dp_tile(const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes, int64_t tiles,
-                    float* c, int64_t ldc) {
+// One panel at a time, so that memory is read in order.
+template <class Pairs, int Rows>
+void direct_dp_rows(const float* x, int64_t ldx, const uint8_t* w, int64_t tiles, float* c, int64_t ldc) {
+  constexpr size_t distance = 4 * Pairs::bytes;  // that is fetched ahead
   const Pairs pairs;
-  F acc[Rows][Panels][2];
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 16
-    for (int p = 0; p < Panels; ++p) acc[r][p][0] = acc[r][p][1] = zero();
-  }
-  constexpr int copies = Pairs::scaled ? Panels * 2 : 1;
+  Sums<Rows> sums;
+  sums.load_from(c, ldc, false);
+  constexpr int halves = Pairs::scaled ? 2 : 1;
   for (int64_t t = 0; t < tiles; ++t, w += Pairs::bytes, x += tile_depth) {
-    alignas(64) uint32_t factors[Rows][copies][tile_depth / 2];
+    alignas(64) uint32_t factors[Rows][halves][tile_depth / 2];
     for (int r = 0; r < Rows; ++r) {
       const F x0 = load(x + r * ldx) * set1(Pairs::unit), x1 = load(x + r * ldx + lanes) * set1(Pairs::unit);
-      for (int copy = 0; copy < copies; ++copy) {
+      for (int h = 0; h < halves; ++h) {
         F a = x0, b = x1;
         if constexpr (Pairs::scaled) {
-          const uint8_t* e = w + (size_t)(copy / 2) * panel_bytes + copy % 2 * tile_depth;
-          a = a * exponents(e);
-          b = b * exponents(e + lanes);
+          a = a * exponents(w + h * tile_depth);
+          b = b * exponents(w + h * tile_depth + lanes);
         }
-        _mm512_store_si512(factors[r][copy], (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+        _mm512_store_si512(factors[r][h], (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
       }
     }
 #pragma GCC unroll 1
     for (int g = 0; g < tile_depth / 2 / Pairs::group_pairs; ++g) {
-#pragma GCC unroll 16
-      for (int p = 0; p < Panels; ++p) {
-        const uint8_t* tile = w + (size_t)p * panel_bytes;
-        __builtin_prefetch(tile + Pairs::bytes * 2 + g * 128);
-        __builtin_prefetch(tile + Pairs::bytes * 2 + g * 128 + 64);
+      __builtin_prefetch(w + distance + g * 128);
+      __builtin_prefetch(w + distance + g * 128 + 64);
 #pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          __m512i words[Pairs::group_pairs];
-          pairs.decode(tile, g, h, words);
+      for (int h = 0; h < 2; ++h) {
+        __m512i words[Pairs::group_pairs];
+        pairs.decode(w, g, h, words);
 #pragma GCC unroll 4
-          for (int j = 0; j < Pairs::group_pairs; ++j) {
-            const int pair = g * Pairs::group_pairs + j;
+        for (int j = 0; j < Pairs::group_pairs; ++j) {
 #pragma GCC unroll 16
-            for (int r = 0; r < Rows; ++r) {
-              const __m512i a = _mm512_set1_epi32((int)factors[r][Pairs::scaled ? p * 2 + h : 0][pair]);
-              acc[r][p][h] = dot_pairs(acc[r][p][h], a, words[j]);
-            }
+          for (int r = 0; r < Rows; ++r) {
+            const uint32_t a = factors[r][Pairs::scaled ? h : 0][g * Pairs::group_pairs + j];
+            sums.acc[r][h] = dot_pairs(sums.acc[r][h], _mm512_set1_epi32((int)a), words[j]);
           }
         }
       }
     }
   }
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 16
-    for (int p = 0; p < Panels; ++p) {
-      store(c + r * ldc + p * panel_width, acc[r][p][0]);
-      store(c + r * ldc + p * panel_width + lanes, acc[r][p][1]);
-    }
-  }
+  sums.store_to(c, ldc);
 }
 
-template <class Pairs, int Rows, int Panels>
-inline void direct_dp_panels(int panels, const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes,
-                             int64_t tiles, float* c, int64_t ldc) {
-  if (panels == Panels) return direct_dp_tile<Pairs, Rows, Panels>(x, ldx, w, panel_bytes, tiles, c, ldc);
-  if constexpr (Panels > 1)
-    direct_dp_panels<Pairs, Rows, Panels - 1>(panels, x, ldx, w, panel_bytes, tiles, c, ldc);
-}
 template <class Pairs, int Rows>
-inline void direct_dp_rows(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
-                           size_t panel_bytes, int64_t tiles, float* c, int64_t ldc) {
-  if (rows == Rows)
-    return direct_dp_panels<Pairs, Rows, panels_for[Rows]>(panels, x, ldx, w, panel_bytes, tiles, c, ldc);
-  if constexpr (Rows > 1)
-    direct_dp_rows<Pairs, Rows - 1>(rows, panels, x, ldx, w, panel_bytes, tiles, c, ldc);
+inline void direct_dp_dispatch(int rows, const float* x, int64_t ldx, const uint8_t* w, int64_t tiles,
+                               float* c, int64_t ldc) {
+  if (rows == Rows) return direct_dp_rows<Pairs, Rows>(x, ldx, w, tiles, c, ldc);
+  if constexpr (Rows > 1) direct_dp_dispatch<Pairs, Rows - 1>(rows, x, ldx, w, tiles, c, ldc);
 }
 template <class Pairs>
-void direct_dp(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes,
-               int64_t tiles, float* c, int64_t ldc) {
-  direct_dp_rows<Pairs, most_direct_rows>(rows, panels, x, ldx, w, panel_bytes, tiles, c, ldc);
+void direct_dp(int rows, const float* x, int64_t ldx, const uint8_t* w, int64_t tiles, float* c,
+               int64_t ldc) {
+  direct_dp_dispatch<Pairs, most_direct_rows>(rows, x, ldx, w, tiles, c, ldc);
 }
 
 constexpr Kernels table_with_pairs() {

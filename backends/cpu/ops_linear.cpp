@@ -97,6 +97,9 @@ class Product {
   }
 
   bool is_direct(const Group& g) const { return g.rows <= k_.direct_rows; }
+  std::int64_t direct_panels(const Group& g) const {
+    return pairs_ ? most_direct_panels : k_.direct_panels[g.rows];
+  }
   std::int64_t block_rows() const { return pairs_ ? k_.pair_rows : k_.gemm_rows; }
   std::int64_t blocks_of(const Group& g) const { return (g.rows + block_rows() - 1) / block_rows(); }
   static std::int64_t block_row(const Group& g, std::int64_t blocks, std::int64_t block) {
@@ -162,7 +165,7 @@ class Product {
       // Enough pieces that a thread that is late does not hold up the others.
       const std::int64_t pieces = groups.size() > 1 ? 2 : 4 * threads;
       if (is_direct(g)) {
-        const std::int64_t wide = k_.direct_panels[g.rows];
+        const std::int64_t wide = direct_panels(g);
         std::int64_t step = threads == 1 ? panels : (panels + pieces - 1) / pieces;
         if (step > wide) step = round_up(step, wide);
         for (std::int64_t at = 0; at < panels; at += step) {
@@ -210,14 +213,19 @@ class Product {
     constexpr int most_rows = 8;
     alignas(64) float c[most_rows * most_direct_panels * panel_width];
     const auto format = static_cast<std::size_t>(p_.format);
-    const auto kernel = pairs_ ? k_.direct_dp[format] : k_.direct[format];
-    const std::int64_t wide = k_.direct_panels[g.rows];
+    const std::int64_t wide = direct_panels(g);
     for (std::int64_t panel = task.panel_begin; panel < task.panel_end; panel += wide) {
       const std::int64_t count = std::min(wide, task.panel_end - panel), column = panel * panel_width;
       const std::int64_t ldc = count * panel_width, width = std::min(ldc, p_.out - column);
-      kernel(static_cast<int>(g.rows), static_cast<int>(count), prepared(g.first_row), depth_,
-             g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes(), p_.panel_bytes(), p_.tiles(), c,
-             ldc);
+      const float* x = prepared(g.first_row);
+      const std::uint8_t* w = g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes();
+      if (pairs_) {
+        for (std::int64_t i = 0; i < count; ++i, w += p_.panel_bytes())
+          k_.direct_dp[format](static_cast<int>(g.rows), x, depth_, w, p_.tiles(), c + i * panel_width, ldc);
+      } else {
+        k_.direct[format](static_cast<int>(g.rows), static_cast<int>(count), x, depth_, w, p_.panel_bytes(),
+                          p_.tiles(), c, ldc);
+      }
       finish(g, activation, 0, g.rows, column, width, c, ldc, write);
     }
   }
