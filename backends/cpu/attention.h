@@ -83,8 +83,7 @@ struct KeyRows {
   };
   Panel panel(const Kernels& k, std::int64_t at, std::int64_t first, std::int64_t last, std::int64_t columns,
               std::uint16_t* buffer) const {
-    const bool whole_pages = paged && chosen == nullptr && block % panel_width == 0;
-    if (whole_pages && elements.dtype == DataType::bf16 && columns <= dim) {
+    if (whole_pages() && elements.dtype == DataType::bf16 && columns <= dim) {
       const Run run = run_of(at, panel_width);
       if (run.element >= 0) return {reinterpret_cast<const std::uint16_t*>(elements.at(run.element)), dim};
     }
@@ -109,6 +108,14 @@ struct KeyRows {
     return {buffer, ld};
   }
 
+  // Rows of a block format of the panel_width keys from `at` on, if they are one piece of memory; else null.
+  const std::uint8_t* block_panel(std::int64_t at) const {
+    if (!is_block_float(elements.dtype) || !whole_pages() || dim % panel_width != 0) return nullptr;
+    const Run run = run_of(at, panel_width);
+    return run.element < 0 ? nullptr : block_row(run);
+  }
+  int mantissa_bits() const { return elements.dtype == DataType::bfp8_b ? 7 : 3; }
+
   // Memory of `rows` rows.
   std::int64_t bytes(std::int64_t rows) const {
     return rows * static_cast<std::int64_t>(is_block_float(elements.dtype)
@@ -121,7 +128,8 @@ struct KeyRows {
   const std::uint8_t* block_row(const Run& run) const {
     return reinterpret_cast<const std::uint8_t*>(memory(run));
   }
-  int mantissa_bits() const { return elements.dtype == DataType::bfp8_b ? 7 : 3; }
+  // A panel of keys does not cross pages.
+  bool whole_pages() const { return paged && chosen == nullptr && block % panel_width == 0; }
 };
 
 // Keys [begin, end) of one sequence and key head.
@@ -321,7 +329,10 @@ class Attention {
         range.keys.load(k_, at + block.begin, n, raw, head_dim_);
         k_.transpose(raw, head_dim_, transposed + block.begin, key_block, n, head_dim_);
       }
-      if (bf16_values) {
+      const std::uint8_t* block_halves[2] = {nullptr, nullptr};
+      const bool blocks = count <= k_.gemm_rows && block_values(values, at, block, block_halves);
+      if (blocks) {  // few rows take values as they are stored
+      } else if (bf16_values) {
         load_values_of(range, at, block, value, panels);
       } else {
         values.load(k_, at + block.begin, n, value + block.begin * widest_, widest_);
@@ -349,7 +360,12 @@ class Attention {
           shrink[i] = row_weights(rows[r + i], at, block_scores + i * key_block, s, r + i);
           ahead.step();
         }
-        if (bf16_values) {
+        if (blocks) {
+          k_.add_block_values(static_cast<int>(m), block_scores, block_halves, values.dim / 16,
+                              values.mantissa_bits(), static_cast<int>(tile.begin),
+                              static_cast<int>(tile.end), shrink, value_ld_, s.values + r * value_ld_,
+                              value_ld_);
+        } else if (bf16_values) {
           const std::uint16_t* const halves[2] = {panels[0].rows, panels[1].rows};
           k_.add_values(static_cast<int>(m), block_scores, halves, panels[0].ld, static_cast<int>(tile.begin),
                         static_cast<int>(tile.end), shrink, value_ld_, s.values + r * value_ld_, value_ld_);
@@ -396,33 +412,64 @@ class Attention {
     return block;
   }
 
+  // The seen keys of one panel of a block, as offsets from the panel's first.
+  static Seen inside(const Seen& block, std::int64_t half) {
+    const std::int64_t key = half * panel_width;
+    return {std::max(block.begin - key, std::int64_t{0}),
+            std::min<std::int64_t>(block.end - key, panel_width)};
+  }
+
   // The block's keys as products of bf16 pairs read them: two panels [pair][32 keys].
   void load_pairs(const KeyRows& keys, std::int64_t at, const Seen& block, float* buffer,
                   KeyRows::Panel* panels, float* transposed, Ahead& ahead) const {
     constexpr std::int64_t step = 16;
     const std::int64_t pairs = head_dim_ / 2;
     for (std::int64_t half = 0; half < 2; ++half) {
-      const std::int64_t key = half * panel_width, first = std::max(block.begin - key, std::int64_t{0}),
-                         last = std::min<std::int64_t>(block.end - key, panel_width);
-      if (first >= last) continue;
-      panels[half] = keys.panel(k_, at + key, first, last, head_dim_,
+      const Seen part = inside(block, half);
+      if (part.begin >= part.end) continue;
+      const std::int64_t key = half * panel_width, first = part.begin / step * step;
+      float* to = transposed + key * pairs;
+      const std::uint8_t* rows = head_dim_ % 64 == 0 ? keys.block_panel(at + key) : nullptr;
+      for (std::int64_t i = first; rows != nullptr && i < part.end; i += step) {
+        k_.block_rows_to_pairs(rows + keys.bytes(i), head_dim_, keys.mantissa_bits(),
+                               reinterpret_cast<std::uint32_t*>(to + i));
+        ahead.step();
+      }
+      if (rows != nullptr) continue;
+      panels[half] = keys.panel(k_, at + key, part.begin, part.end, head_dim_,
                                 reinterpret_cast<std::uint16_t*>(buffer) + key * widest_);
       const auto* words = reinterpret_cast<const float*>(panels[half].rows);
-      for (std::int64_t i = first / step * step; i < last; i += step) {
-        k_.transpose(words + i * pairs, pairs, transposed + key * pairs + i, panel_width, step, pairs);
+      for (std::int64_t i = first; i < part.end; i += step) {
+        k_.transpose(words + i * pairs, pairs, to + i, panel_width, step, pairs);
         ahead.step();
       }
     }
+  }
+
+  // Values in a block format, where both panels of the block are stored so and hold no infinities.
+  bool block_values(const KeyRows& values, std::int64_t at, const Seen& block,
+                    const std::uint8_t** halves) const {
+    if (value_ld_ > values.dim) return false;
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const Seen part = inside(block, half);
+      if (part.begin >= part.end) continue;
+      halves[half] = values.block_panel(at + half * panel_width);
+      if (halves[half] == nullptr || !k_.finite_blocks(halves[half] + values.bytes(part.begin),
+                                                       part.end - part.begin, values.dim / 16)) {
+        return false;
+      }
+    }
+    return true;
   }
 
   // The block's values as bf16.
   void load_values_of(const KeyRange& range, std::int64_t at, const Seen& block, float* buffer,
                       KeyRows::Panel* panels) const {
     for (std::int64_t half = 0; half < 2; ++half) {
-      const std::int64_t key = half * panel_width, first = std::max(block.begin - key, std::int64_t{0}),
-                         last = std::min<std::int64_t>(block.end - key, panel_width);
-      if (first >= last || (range.values.dim == 0 && panels[half].ld >= value_ld_)) continue;
-      panels[half] = values_of(range).panel(k_, at + key, first, last, value_ld_,
+      const Seen part = inside(block, half);
+      if (part.begin >= part.end || (range.values.dim == 0 && panels[half].ld >= value_ld_)) continue;
+      const std::int64_t key = half * panel_width;
+      panels[half] = values_of(range).panel(k_, at + key, part.begin, part.end, value_ld_,
                                             reinterpret_cast<std::uint16_t*>(buffer) + key * widest_);
     }
     for (int half = 0; half < 2; ++half) {  // a panel that nobody sees is not read

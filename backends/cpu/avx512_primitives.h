@@ -12,6 +12,15 @@ constexpr int most_direct_rows = 4;
 constexpr int panels_for[] = {0, 4, 2, 2, 2};
 constexpr int transpose_size = 16;
 
+typedef float Four __attribute__((vector_size(16)));
+template <class Op>
+inline Four fold(F v, Op op) {
+  typedef float Eight __attribute__((vector_size(32)));
+  const Eight half =
+      op((Eight)_mm512_castps512_ps256((__m512)v), (Eight)_mm512_extractf32x8_ps((__m512)v, 1));
+  return op((Four)_mm256_castps256_ps128((__m256)half), (Four)_mm256_extractf128_ps((__m256)half, 1));
+}
+
 inline F set1(float x) { return (F)_mm512_set1_ps(x); }
 inline F load(const float* p) { return (F)_mm512_loadu_ps(p); }
 inline void store(float* p, F v) { _mm512_storeu_ps(p, (__m512)v); }

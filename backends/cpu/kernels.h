@@ -91,6 +91,12 @@ struct Kernels {
   // values apart, at least `columns` long, a multiple of panel_width.
   void (*add_values)(int rows, const float* weights, const uint16_t* const* halves, int64_t ldv, int begin,
                      int end, const float* shrink, int64_t columns, float* c, int64_t ldc);
+  // The same of block rows of `blocks` blocks that are finite.
+  void (*add_block_values)(int rows, const float* weights, const uint8_t* const* halves, int64_t blocks,
+                           int mantissa_bits, int begin, int end, const float* shrink, int64_t columns,
+                           float* c, int64_t ldc);
+  // Whether no exponent of these block rows is that of Infs and NaNs.
+  bool (*finite_blocks)(const uint8_t* rows, int64_t count, int64_t blocks);
   // y[c * ldy + r] = x[r * ldx + c] for rows x cols.
   void (*transpose)(const float* x, int64_t ldx, float* y, int64_t ldy, int64_t rows, int64_t cols);
   // y[c * rows + r] = x[r * ldx + c] for rows <= gemm_rows. Reads 16 rows of x and writes up to 16 values
@@ -119,6 +125,8 @@ struct Kernels {
   int pair_tiles;  // of a panel, expanded, that stay in the first-level cache beside the next
   void (*gemm_dp)(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
                   int64_t ldc, bool accumulate);
+  // y[n / 2][panel_width] of 16 block rows of n values, a multiple of 64.
+  void (*block_rows_to_pairs)(const uint8_t* rows, int64_t n, int mantissa_bits, uint32_t* y);
   void (*expand_dp[format_count])(const uint8_t* tiles, int64_t count, uint16_t* y);  // [pairs][32][2]
   // gemm_dp that expands the next tiles meanwhile, which costs little beside the products; null where there
   // is none.

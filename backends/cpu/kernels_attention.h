@@ -46,30 +46,61 @@ float softmax_block(float* scores, const ScoreRule& rule, float* top, float* sum
   return shrink;
 }
 
-// `Rows` rows times `Loads` times 2 * lanes columns. Sums stand in the order that split_pairs() gives: those
-// of even columns apart from those of odd ones.
-template <int Rows, int Loads>
-inline void add_values_tile(const float* weights, const uint16_t* const* halves, int64_t ldv, int begin,
-                            int end, const float* shrink, float* c, int64_t ldc) {
+// Where values come from: a row of 2 * lanes columns as two vectors, and sums in the order of such vectors.
+struct Bf16Values {  // even columns apart from odd ones
+  const uint16_t* const* halves;
+  int64_t ld;
+  void read(int half, int inside, int64_t column, F& a, F& b) const {
+    split_pairs((const uint8_t*)(halves[half] + inside * ld + column), a, b);
+  }
+  static void load_sums(const float* p, F& a, F& b) { part_pairs(load(p), load(p + lanes), a, b); }
+  static void store_sums(float* p, F a, F b) {
+    F low, high;
+    join_pairs(a, b, low, high);
+    store(p, low);
+    store(p + lanes, high);
+  }
+};
+struct BlockValues {
+  const uint8_t* const* halves;
+  int64_t blocks;  // of a row
+  const float* scales;
+  void read(int half, int inside, int64_t column, F& a, F& b) const {
+    const uint8_t* row = halves[half] + inside * blocks * 17;
+    const int8_t* p = (const int8_t*)row + blocks + column;
+    a = load_i8(p) * set1(scales[row[column / 16]]);
+    b = load_i8(p + lanes) * set1(scales[row[(column + lanes) / 16]]);
+  }
+  static void load_sums(const float* p, F& a, F& b) {
+    a = load(p);
+    b = load(p + lanes);
+  }
+  static void store_sums(float* p, F a, F b) {
+    store(p, a);
+    store(p + lanes, b);
+  }
+};
+
+template <int Rows, int Loads, class Values>
+inline void add_values_tile(const float* weights, const Values& values, int64_t column, int begin, int end,
+                            const float* shrink, float* c, int64_t ldc) {
   F acc[Rows][2 * Loads];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
     for (int l = 0; l < Loads; ++l) {
-      const float* p = c + r * ldc + l * 2 * lanes;
-      part_pairs(load(p), load(p + lanes), acc[r][2 * l], acc[r][2 * l + 1]);
+      Values::load_sums(c + r * ldc + column + l * 2 * lanes, acc[r][2 * l], acc[r][2 * l + 1]);
       acc[r][2 * l] = acc[r][2 * l] * set1(shrink[r]);
       acc[r][2 * l + 1] = acc[r][2 * l + 1] * set1(shrink[r]);
     }
   }
   for (int half = begin / panel_width; half * panel_width < end; ++half) {
     const int first = half * panel_width, last = first + panel_width < end ? first + panel_width : end;
-    int i = begin > first ? begin : first;
-    for (const uint16_t* v = halves[half] + (i - first) * ldv; i < last; ++i, v += ldv) {
+    for (int i = begin > first ? begin : first; i < last; ++i) {
       F b[2 * Loads];
 #pragma GCC unroll 2
       for (int l = 0; l < Loads; ++l)
-        split_pairs((const uint8_t*)(v + l * 2 * lanes), b[2 * l], b[2 * l + 1]);
+        values.read(half, i - first, column + l * 2 * lanes, b[2 * l], b[2 * l + 1]);
 #pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
         const F a = set1(weights[r * key_block + i]);
@@ -81,39 +112,49 @@ inline void add_values_tile(const float* weights, const uint16_t* const* halves,
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
-    for (int l = 0; l < Loads; ++l) {
-      F low, high;
-      join_pairs(acc[r][2 * l], acc[r][2 * l + 1], low, high);
-      store(c + r * ldc + l * 2 * lanes, low);
-      store(c + r * ldc + l * 2 * lanes + lanes, high);
-    }
+    for (int l = 0; l < Loads; ++l)
+      Values::store_sums(c + r * ldc + column + l * 2 * lanes, acc[r][2 * l], acc[r][2 * l + 1]);
   }
 }
 
-template <int Rows>
-void add_values_rows(const float* weights, const uint16_t* const* halves, int64_t ldv, int begin, int end,
-                     const float* shrink, int64_t columns, float* c, int64_t ldc) {
-  constexpr int loads = Rows * 4 <= most_rows * gemm_vectors ? 2 : 1;
-  int64_t column = 0;
-  const auto step = [&](auto tile, int width) {
-    for (; column + width <= columns; column += width) {
-      const uint16_t* from[2] = {halves[0] + column, halves[1] + column};
-      tile(weights, from, ldv, begin, end, shrink, c + column, ldc);
-    }
-  };
-  step(add_values_tile<Rows, loads>, loads * 2 * lanes);
-  if constexpr (loads > 1) step(add_values_tile<Rows, 1>, 2 * lanes);
-}
-
-template <int Rows>
-inline void add_values_dispatch(int rows, const float* weights, const uint16_t* const* halves, int64_t ldv,
-                                int begin, int end, const float* shrink, int64_t columns, float* c,
-                                int64_t ldc) {
-  if (rows == Rows) return add_values_rows<Rows>(weights, halves, ldv, begin, end, shrink, columns, c, ldc);
+template <int Rows, class Values>
+inline void add_values_rows(int rows, const float* weights, const Values& values, int begin, int end,
+                            const float* shrink, int64_t columns, float* c, int64_t ldc) {
+  if (rows == Rows) {
+    constexpr int loads = Rows * 4 <= most_rows * gemm_vectors ? 2 : 1;
+    int64_t column = 0;
+    for (; column + loads * 2 * lanes <= columns; column += loads * 2 * lanes)
+      add_values_tile<Rows, loads>(weights, values, column, begin, end, shrink, c, ldc);
+    for (; column < columns; column += 2 * lanes)
+      add_values_tile<Rows, 1>(weights, values, column, begin, end, shrink, c, ldc);
+    return;
+  }
   if constexpr (Rows > 1)
-    add_values_dispatch<Rows - 1>(rows, weights, halves, ldv, begin, end, shrink, columns, c, ldc);
+    add_values_rows<Rows - 1>(rows, weights, values, begin, end, shrink, columns, c, ldc);
 }
 void add_values(int rows, const float* weights, const uint16_t* const* halves, int64_t ldv, int begin,
                 int end, const float* shrink, int64_t columns, float* c, int64_t ldc) {
-  add_values_dispatch<most_rows>(rows, weights, halves, ldv, begin, end, shrink, columns, c, ldc);
+  add_values_rows<most_rows>(rows, weights, Bf16Values{halves, ldv}, begin, end, shrink, columns, c, ldc);
+}
+void add_block_values(int rows, const float* weights, const uint8_t* const* halves, int64_t blocks,
+                      int mantissa_bits, int begin, int end, const float* shrink, int64_t columns, float* c,
+                      int64_t ldc) {
+  const BlockValues values{halves, blocks, (mantissa_bits == 7 ? bfp8_scales : bfp4_scales).of};
+  add_values_rows<most_rows>(rows, weights, values, begin, end, shrink, columns, c, ldc);
+}
+
+bool finite_blocks(const uint8_t* rows, int64_t count, int64_t blocks) {
+  typedef uint8_t B __attribute__((vector_size(16)));
+  for (int64_t b = 0; b < blocks; b += 16) {  // what follows the exponents is read and does not count
+    B top = {};
+    for (int64_t r = 0; r < count; ++r) {
+      B e;
+      __builtin_memcpy(&e, rows + r * blocks * 17 + b, sizeof e);
+      top = e > top ? e : top;
+    }
+    for (int64_t i = b; i < blocks && i < b + 16; ++i) {
+      if (top[i - b] == 255) return false;
+    }
+  }
+  return true;
 }

@@ -16,6 +16,12 @@ constexpr int most_direct_rows = 2;
 constexpr int panels_for[] = {0, 2, 1};
 constexpr int transpose_size = 8;
 
+typedef float Four __attribute__((vector_size(16)));
+template <class Op>
+inline Four fold(F v, Op op) {
+  return op((Four)_mm256_castps256_ps128((__m256)v), (Four)_mm256_extractf128_ps((__m256)v, 1));
+}
+
 inline F set1(float x) { return (F)_mm256_set1_ps(x); }
 inline F load(const float* p) { return (F)_mm256_loadu_ps(p); }
 inline void store(float* p, F v) { _mm256_storeu_ps(p, (__m256)v); }

@@ -61,7 +61,9 @@ struct Bfp8Pairs {
         high1(_mm512_load_si512(integers.high + 64)),
         sign(_mm512_set1_epi8((char)0x80)) {}
   void decode(const uint8_t* tile, int g, int h, __m512i* out) const {
-    const __m512i raw = _mm512_loadu_si512(tile + 64 + g * 128 + h * 64);
+    split(_mm512_loadu_si512(tile + 64 + g * 128 + h * 64), out);
+  }
+  void split(__m512i raw, __m512i* out) const {
     const __m512i magnitude = _mm512_abs_epi8(raw);
     const __m512i low = _mm512_permutex2var_epi8(low0, magnitude, low1);
     const __m512i high =
@@ -216,6 +218,45 @@ void gemm_dp_expand(int rows, const uint32_t* x, const uint16_t* w, int64_t pair
   gemm_dp_dispatch<Pairs, most_rows>(rows, x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
 }
 
+// Groups of four values of sixteen rows are transposed, then split as a tile of bfp8_b is. An exponent of 255
+// makes an Inf or NaN of a value whose leading bit is set, as it should.
+void block_rows_to_pairs(const uint8_t* rows, int64_t n, int mantissa_bits, uint32_t* y) {
+  const Bfp8Pairs pairs;
+  const int64_t blocks = n / 16, row_bytes = blocks * 17;
+  const __m512i order =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+  const int bias = 126 + mantissa_bits;
+  for (int64_t b = 0; b < blocks; b += 4, y += 32 * panel_width) {
+    alignas(64) uint32_t exponent[16];
+    for (int r = 0; r < 16; ++r) __builtin_memcpy(exponent + r, rows + r * row_bytes + b, 4);
+    const __m512i four = _mm512_load_si512(exponent);
+    alignas(64) float words[16 * 16];
+    transpose_block((const float*)(rows + blocks + b * 16), row_bytes / 4, words, 16);
+#pragma GCC unroll 4
+    for (int block = 0; block < 4; ++block) {
+      // Each key's exponent in both halves of its word.
+      const __m512i e = _mm512_shuffle_epi8(
+          four, _mm512_add_epi32(_mm512_broadcast_i32x4(
+                                     _mm_setr_epi8(0, -1, 0, -1, 4, -1, 4, -1, 8, -1, 8, -1, 12, -1, 12, -1)),
+                                 _mm512_set1_epi16((short)block)));
+      const __m512i shift = _mm512_slli_epi16(_mm512_sub_epi16(e, _mm512_set1_epi16((short)bias)), 7);
+      const __mmask32 holds =
+          _mm512_cmp_epi16_mask(e, _mm512_set1_epi16((short)(bias - 126)), _MM_CMPINT_NLT);
+#pragma GCC unroll 4
+      for (int g = 0; g < 4; ++g) {
+        __m512i out[2];
+        pairs.split(_mm512_shuffle_epi8(_mm512_load_si512(words + (block * 4 + g) * 16), order), out);
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
+          const __mmask32 nonzero = _mm512_mask_test_epi16_mask(holds, out[j], out[j]);
+          _mm512_storeu_si512(y + ((block * 4 + g) * 2 + j) * panel_width,
+                              _mm512_maskz_add_epi16(nonzero, out[j], shift));
+        }
+      }
+    }
+  }
+}
+
 // One panel at a time, so that memory is read in order.
 template <class Pairs, int Rows>
 void direct_dp_rows(const float* x, int64_t ldx, const uint8_t* w, int64_t tiles, float* c, int64_t ldc) {
@@ -276,6 +317,7 @@ constexpr Kernels table_with_pairs() {
   k.pair_rows = most_rows;
   k.pair_tiles = 6;
   k.gemm_dp = gemm_dp;
+  k.block_rows_to_pairs = block_rows_to_pairs;
   k.expand_dp[2] = expand_dp<Bfp8Pairs>;
   k.expand_dp[3] = expand_dp<Bfp4Pairs>;
   k.gemm_dp_expand[2] = gemm_dp_expand<Bfp8Pairs>;

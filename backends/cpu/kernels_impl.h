@@ -26,21 +26,18 @@ inline void store_part(float* p, F v, int64_t n) {
 }
 
 // The pairwise tree makes the order of a sum a property of the vector, not of the loop.
-inline float reduce_add(F v) {
-  float t[lanes];
-  store(t, v);
-  for (int step = lanes / 2; step > 0; step /= 2) {
-    for (int i = 0; i < step; ++i) t[i] += t[i + step];
-  }
+template <class Op>
+inline float reduce(F v, Op op) {
+  Four t = fold(v, op);
+  t = op(t, __builtin_shufflevector(t, t, 2, 3, 0, 1));
+  t = op(t, __builtin_shufflevector(t, t, 1, 0, 3, 2));
   return t[0];
 }
+inline float reduce_add(F v) {
+  return reduce(v, [](auto a, auto b) { return a + b; });
+}
 inline float reduce_max(F v) {
-  float t[lanes];
-  store(t, v);
-  for (int step = lanes / 2; step > 0; step /= 2) {
-    for (int i = 0; i < step; ++i) t[i] = t[i] > t[i + step] ? t[i] : t[i + step];
-  }
-  return t[0];
+  return reduce(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 // --- functions ---
@@ -773,6 +770,8 @@ constexpr Kernels table() {
   k.argmax = argmax;
   k.softmax_block = softmax_block;
   k.add_values = add_values;
+  k.add_block_values = add_block_values;
+  k.finite_blocks = finite_blocks;
   k.transpose = transpose;
   k.interleave = interleave;
   k.gemm_rows = most_rows;

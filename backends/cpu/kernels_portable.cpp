@@ -14,6 +14,12 @@ constexpr int most_direct_rows = 1;
 constexpr int panels_for[] = {0, 1};
 constexpr int transpose_size = 4;
 
+typedef F Four;
+template <class Op>
+inline Four fold(F v, Op) {
+  return v;
+}
+
 inline F set1(float x) { return F{x, x, x, x}; }
 inline F load(const float* p) {
   F v;

@@ -185,9 +185,19 @@ TEST(CpuPagedAttention, UpdateWritesOneRowOfEachSequence) {
 // A query's result does not depend on how its sequence was cut into chunks, on its batch, on threads, or on
 // whether it came as a prefill or a decode step.
 TEST(CpuPagedAttention, RowsAreIndependentOfChunkBatchAndThreads) {
+  struct Case {
+    Heads heads;
+    DataType activations, cache;
+  };
+  constexpr Heads odd{6, 2, 40, 40, 16}, even{6, 2, 64, 64, 32};
   for (const std::string& isa : isas()) {
-    for (const DataType cache : {DataType::f32, DataType::bf16, DataType::bfp8_b}) {
-      const Heads s{6, 2, 40, 40, 16};
+    for (const Case& c : {Case{odd, DataType::f32, DataType::f32},
+                          {odd, DataType::f32, DataType::bf16},
+                          {odd, DataType::f32, DataType::bfp8_b},
+                          {even, DataType::bf16, DataType::bf16},
+                          {even, DataType::bf16, DataType::bfp8_b}}) {
+      const Heads& s = c.heads;
+      const DataType cache = c.cache;
       const std::int64_t n = 1100;
       for (const std::int64_t window : {0, 600}) {
         ops::AttentionOptions options;
@@ -196,8 +206,8 @@ TEST(CpuPagedAttention, RowsAreIndependentOfChunkBatchAndThreads) {
         const std::vector<float> values = random_values(s.heads * n * s.head_dim, 4);
         for (const int threads : {1, 2}) {
           const auto d = device(isa, threads, true);
-          const Paged p = fill(*d, s, DataType::f32, cache, {n, 40});
-          const Tensor q = from_host(*d, values, {1, s.heads, n, s.head_dim}, DataType::f32);
+          const Paged p = fill(*d, s, c.activations, cache, {n, 40});
+          const Tensor q = from_host(*d, values, {1, s.heads, n, s.head_dim}, c.activations);
           const std::int64_t tail = n - 70;
           const auto chunked = [&](std::int64_t begin, std::int64_t end) {
             options.chunk_start = begin;
@@ -234,6 +244,44 @@ TEST(CpuPagedAttention, RowsAreIndependentOfChunkBatchAndThreads) {
                 << isa << " decode at " << position << " " << name(cache);
           }
         }
+      }
+    }
+  }
+}
+
+// Infinities and NaNs of a block format are themselves again wherever it is read.
+TEST(CpuPagedAttention, InfinitiesInBlocksAreKept) {
+  constexpr Heads s{4, 2, 64, 64, 32};
+  for (const std::string& isa : isas()) {
+    const auto d = device(isa);
+    for (const float special : {INFINITY, NAN}) {
+      for (const bool in_keys : {true, false}) {
+        const Paged p = fill(*d, s, DataType::bf16, DataType::bfp8_b, {70});
+        std::vector<float> row = random_values(s.kv_heads * s.head_dim, 3);
+        row[s.head_dim + 5] = special;
+        ops::paged_update_cache(in_keys ? p.k_cache : p.v_cache,
+                                from_host(*d, row, {1, 1, s.kv_heads, s.head_dim}, DataType::f32),
+                                from_host(*d, std::vector<std::int32_t>{40}, {1}), p.page_table);
+        const Tensor q = random_tensor(*d, {1, 1, s.heads, s.head_dim}, DataType::bf16, 4),
+                     positions = from_host(*d, std::vector<std::int32_t>{69}, {1});
+        const auto decode = [&] {
+          return to_host(ops::paged_scaled_dot_product_attention_decode(q, p.k_cache, p.v_cache, p.page_table,
+                                                                        positions));
+        };
+        const std::vector<float> actual = decode();
+        const Oracle oracle;
+        const std::vector<float> expected = decode();
+        std::size_t specials = 0;
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+          if (std::isfinite(expected[i])) {
+            EXPECT_NEAR(actual[i], expected[i], 0.01) << isa << " " << i;
+            continue;
+          }
+          ++specials;
+          EXPECT_TRUE(in_keys || std::isnan(actual[i]) == std::isnan(expected[i])) << isa << " " << i;
+          EXPECT_FALSE(std::isfinite(actual[i])) << isa << " " << i;
+        }
+        EXPECT_GT(specials, 0u) << isa;
       }
     }
   }
