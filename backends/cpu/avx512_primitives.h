@@ -25,6 +25,7 @@ inline F set1(float x) { return (F)_mm512_set1_ps(x); }
 inline F load(const float* p) { return (F)_mm512_loadu_ps(p); }
 inline void store(float* p, F v) { _mm512_storeu_ps(p, (__m512)v); }
 inline F fma(F a, F b, F c) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+inline F scale_by_power(F x, F n) { return (F)_mm512_scalef_ps((__m512)x, (__m512)n); }
 
 inline F load_bf16(const uint16_t* p) {
   return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);

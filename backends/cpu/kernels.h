@@ -79,6 +79,8 @@ struct Kernels {
                     const float* bias, float* y, int64_t n);
   float (*exp_sum)(const float* x, float max, float* y, int64_t n);  // y = exp(x - max), returns its sum
   void (*rope_half)(const float* x, const float* cos, const float* sin, float* y, int64_t half);
+  // The same from bf16 to bf16; half: a multiple of 16.
+  void (*rope_half_bf16)(const uint16_t* x, const float* cos, const float* sin, uint16_t* y, int64_t half);
   void (*rope_interleaved)(const float* x, const float* cos, const float* sin, float* y, int64_t half);
   int64_t (*argmax)(const float* x, int64_t n);  // lowest index of the largest
 

@@ -26,6 +26,11 @@ inline F set1(float x) { return (F)_mm256_set1_ps(x); }
 inline F load(const float* p) { return (F)_mm256_loadu_ps(p); }
 inline void store(float* p, F v) { _mm256_storeu_ps(p, (__m256)v); }
 inline F fma(F a, F b, F c) { return (F)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+inline F scale_by_power(F x, F n) {
+  // Two factors, so that the ends neither overflow early nor lose denormals.
+  const I whole = (I)(n + 12582912.0f) - 0x4B400000, half = whole >> 1;
+  return x * (F)((half + 127) << 23) * (F)((whole - half + 127) << 23);
+}
 
 inline F load_bf16(const uint16_t* p) {
   return (F)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);

@@ -42,18 +42,12 @@ inline float reduce_max(F v) {
 
 // --- functions ---
 
-// 2^n for integers |n| <= 252, in two factors so that the ends neither overflow early nor lose denormals.
-inline F scale_by_power(F x, I n) {
-  const I half = n >> 1;
-  return x * as_float((half + 127) << 23) * as_float((n - half + 127) << 23);
-}
-
 // e^x within 1.2 units in the last place: x = n ln 2 + r, then a polynomial of degree 6 (minimax on |r| <= ln
 // 2 / 2).
 inline F exp_(F x) {
   const F magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const F lo = set1(-110.0f), hi = set1(90.0f);
-  const F c = x < lo ? lo : (x > hi ? hi : x);  // NaN passes
+  const F c = min2(hi, max2(lo, x));  // NaN passes
   const F shifted = fma(c, set1(1.44269504f), magic);
   const F n = shifted - magic;
   F r = fma(n, set1(-0.693359375f), c);
@@ -64,7 +58,7 @@ inline F exp_(F x) {
   p = fma(p, r, set1(0.16666576266288757f));
   p = fma(p, r, set1(0.5f));
   const F y = fma(r * r, p, r) + set1(1.0f);
-  return scale_by_power(y, as_int(shifted) - as_int(magic));
+  return scale_by_power(y, n);
 }
 
 inline F sigmoid_(F x) { return set1(1.0f) / (set1(1.0f) + exp_(-x)); }
@@ -456,6 +450,14 @@ void rope_half(const float* x, const float* cos, const float* sin, float* y, int
   }
 }
 
+void rope_half_bf16(const uint16_t* x, const float* cos, const float* sin, uint16_t* y, int64_t half) {
+  for (int64_t i = 0; i < half; i += lanes) {
+    const F a = load_bf16(x + i), b = load_bf16(x + half + i), c = load(cos + i), s = load(sin + i);
+    store_bf16(y + i, a * c - b * s);
+    store_bf16(y + half + i, b * c + a * s);
+  }
+}
+
 void rope_interleaved(const float* x, const float* cos, const float* sin, float* y, int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
     const float a = x[2 * i], b = x[2 * i + 1];
@@ -766,6 +768,7 @@ constexpr Kernels table() {
   k.normalize = normalize;
   k.exp_sum = exp_sum;
   k.rope_half = rope_half;
+  k.rope_half_bf16 = rope_half_bf16;
   k.rope_interleaved = rope_interleaved;
   k.argmax = argmax;
   k.softmax_block = softmax_block;

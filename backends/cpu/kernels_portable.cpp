@@ -28,6 +28,11 @@ inline F load(const float* p) {
 }
 inline void store(float* p, F v) { __builtin_memcpy(p, &v, sizeof v); }
 inline F fma(F a, F b, F c) { return a * b + c; }
+inline F scale_by_power(F x, F n) {
+  // Two factors, so that the ends neither overflow early nor lose denormals.
+  const I whole = (I)(n + 12582912.0f) - 0x4B400000, half = whole >> 1;
+  return x * (F)((half + 127) << 23) * (F)((whole - half + 127) << 23);
+}
 
 inline F load_bf16(const uint16_t* p) {
   uint16_t t[lanes];

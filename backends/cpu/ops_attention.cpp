@@ -98,12 +98,14 @@ void run_attention(CpuDevice& device, OpCall& call) {
       attention.clear(total, count);
       KeyRange range{key_rows, value_rows};
       range.keys.head = range.values.head = kv_head;
-      for (std::int64_t at = low / split_keys * split_keys; at < high; at += split_keys) {
+      const std::int64_t first_key = low / split_keys * split_keys;
+      for (std::int64_t at = first_key; at < high; at += split_keys) {
         range.begin = at;
         range.end = std::min(at + split_keys, high);
-        attention.clear(part, count);
-        attention.split(rows, count, loaded, range, nullptr, part, scratch);
-        attention.merge(total, part, count);
+        const SoftmaxState& s = at == first_key ? total : part;
+        if (at != first_key) attention.clear(part, count);
+        attention.split(rows, count, loaded, range, nullptr, s, scratch);
+        if (at != first_key) attention.merge(total, part, count);
       }
       for (std::int64_t r = 0; r < count; ++r) attention.finish(rows[r], total, r, to);
     }

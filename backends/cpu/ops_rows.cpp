@@ -97,7 +97,22 @@ void run_rotary_embedding(CpuDevice& device, OpCall& call) {
   };
   const IndexSpace rows(x.shape(), {y.strides(), x.strides(), table_strides(cos), table_strides(sin)}, true);
   const Elements from(x), to(y), from_cos(cos), from_sin(sin);
+  const bool bf16 = !interleaved && half % 16 == 0 && x.dtype() == DataType::bf16 &&
+                    y.dtype() == DataType::bf16 && cos.dtype() == DataType::f32 &&
+                    sin.dtype() == DataType::f32;
   for_each_piece(device, rows.outer(), n, [&](std::int64_t begin, std::int64_t end, int thread) {
+    if (bf16) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        std::int64_t at[4];
+        rows.begin(row, at);
+        const auto* in = reinterpret_cast<const std::uint16_t*>(from.at(at[1]));
+        auto* out = reinterpret_cast<std::uint16_t*>(to.at(at[0]));
+        k.rope_half_bf16(in, reinterpret_cast<const float*>(from_cos.at(at[2])),
+                         reinterpret_cast<const float*>(from_sin.at(at[3])), out, half);
+        std::copy(in + 2 * half, in + n, out + 2 * half);
+      }
+      return;
+    }
     auto* in =
         reinterpret_cast<float*>(device.scratch(thread, static_cast<std::size_t>(2 * n + 2 * half + 64) * 4));
     float *out = in + n, *c = out + n, *s = c + half;
