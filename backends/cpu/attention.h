@@ -232,7 +232,7 @@ class Attention {
         widest_(std::max(head_dim, value_ld_)),
         q_(q),
         pairs_(k.gemm_dp != nullptr && q.dtype == DataType::bf16 && keys != DataType::f32 &&
-               head_dim % (k.pair_rows_apart ? tile_depth : 2) == 0) {}
+               head_dim % k.pair_step == 0) {}
 
   Elements mask{};
   std::int64_t mask_stride = 1;
@@ -286,13 +286,10 @@ class Attention {
   void load_queries(const QueryRow* rows, std::int64_t count, float* queries, float* buffer) const {
     for (std::int64_t r = 0; r < count; r += k_.gemm_rows) {
       const std::int64_t n = std::min<std::int64_t>(k_.gemm_rows, count - r);
-      if (pairs_) {  // a pair of bf16 moves as one 32-bit word
+      if (pairs_) {
         const std::int64_t pairs = head_dim_ / 2;
-        float* to = queries + r * pairs;
-        float* as_stored = k_.pair_rows_apart ? to : buffer;
-        for (std::int64_t i = 0; i < n; ++i)
-          std::memcpy(as_stored + i * pairs, q_.at(rows[r + i].query), static_cast<std::size_t>(pairs) * 4);
-        if (!k_.pair_rows_apart) k_.interleave(buffer, pairs, to, n, pairs);
+        for (std::int64_t i = r; i < r + n; ++i)
+          std::memcpy(queries + i * pairs, q_.at(rows[i].query), static_cast<std::size_t>(pairs) * 4);
         continue;
       }
       for (std::int64_t i = 0; i < n; ++i)

@@ -30,7 +30,7 @@ const Kernels& kernels_of(Isa isa, bool deterministic) {
       static const Kernels kernels_amx = [] {
         Kernels k = kernels_avx512_bf16;
         k.pair_rows = 32;
-        k.pair_rows_apart = true;
+        k.pair_step = tile_depth;
         k.pair_tiles = 16;
         k.gemm_dp = gemm_amx;
         for (auto& kernel : k.gemm_dp_expand) kernel = nullptr;

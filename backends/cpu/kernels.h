@@ -120,10 +120,10 @@ struct Kernels {
   void (*direct[format_count])(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
                                size_t panel_bytes, int64_t tiles, float* c, int64_t ldc);
 
-  // The same with products of bf16 pairs, where the instruction set has them; else null. x: pairs[k /
-  // 2][rows], or under pair_rows_apart x[row][pair] with ldx pairs between rows.
-  int pair_rows;  // most rows of one call
-  bool pair_rows_apart;
+  // The same with products of bf16 pairs, where the instruction set has them; else null. x: row after row,
+  // ldx pairs apart.
+  int pair_rows;   // most rows of one call
+  int pair_step;   // inputs of a call are a multiple of it
   int pair_tiles;  // of a panel, expanded, that stay in the first-level cache beside the next
   void (*gemm_dp)(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
                   int64_t ldc, bool accumulate);
@@ -132,9 +132,9 @@ struct Kernels {
   void (*expand_dp[format_count])(const uint8_t* tiles, int64_t count, uint16_t* y);  // [pairs][32][2]
   // gemm_dp that expands the next tiles meanwhile, which costs little beside the products; null where there
   // is none.
-  void (*gemm_dp_expand[format_count])(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs,
-                                       float* c, int64_t ldc, bool accumulate, const uint8_t* next,
-                                       int64_t next_tiles, uint16_t* y);
+  void (*gemm_dp_expand[format_count])(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w,
+                                       int64_t pairs, float* c, int64_t ldc, bool accumulate,
+                                       const uint8_t* next, int64_t next_tiles, uint16_t* y);
   // As direct, for one panel.
   void (*direct_dp[format_count])(int rows, const float* x, int64_t ldx, const uint8_t* w, int64_t tiles,
                                   float* c, int64_t ldc);

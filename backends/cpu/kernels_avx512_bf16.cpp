@@ -140,6 +140,23 @@ void expand_dp(const uint8_t* tiles, int64_t count, uint16_t* y) {
   }
 }
 
+// Pairs of `Rows` rows: few addresses, from each of which the processor reaches three.
+template <int Rows>
+struct RowsOf {
+  const uint32_t* every_third[(Rows + 2) / 3];
+  int64_t ldx;
+
+  RowsOf(const uint32_t* x, int64_t distance) : ldx(distance) {
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; r += 3) every_third[r / 3] = x + r * distance;
+  }
+  uint32_t at(int r, int64_t i) const { return every_third[r / 3][i + r % 3 * ldx]; }
+  void advance(int64_t pairs) {
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; r += 3) every_third[r / 3] += pairs;
+  }
+};
+
 // `Rows` rows times a panel, sums in registers.
 template <int Rows>
 struct Sums {
@@ -152,11 +169,11 @@ struct Sums {
       for (int v = 0; v < 2; ++v) acc[r][v] = accumulate ? load(c + r * ldc + v * lanes) : zero();
     }
   }
-  void add_pair(const uint32_t* x, const uint16_t* w) {
+  void add_pair(const RowsOf<Rows>& x, int64_t i, const uint16_t* w) {
     const __m512i b0 = _mm512_loadu_si512(w), b1 = _mm512_loadu_si512(w + 32);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      const __m512i a = _mm512_set1_epi32((int)x[r]);
+      const __m512i a = _mm512_set1_epi32((int)x.at(r, i));
       acc[r][0] = dot_pairs(acc[r][0], a, b0);
       acc[r][1] = dot_pairs(acc[r][1], a, b1);
     }
@@ -172,50 +189,53 @@ struct Sums {
 
 // Products leave the ports of integer operations idle, which expand the next tiles meanwhile.
 template <class Pairs, int Rows>
-void gemm_dp_rows(const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc, bool accumulate,
-                  const uint8_t* next, int64_t next_tiles, uint16_t* y) {
+void gemm_dp_rows(const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
+                  bool accumulate, const uint8_t* next, int64_t next_tiles, uint16_t* y) {
   constexpr int tile_pairs = tile_depth / 2;
   Sums<Rows> sums;
   sums.load_from(c, ldc, accumulate);
-  int64_t i = 0;
+  RowsOf<Rows> rows(x, ldx);
   if constexpr (Pairs::scaled) {
     Expansion<Pairs> expansion;
-    for (; next_tiles > 0 && i + tile_pairs <= pairs; i += tile_pairs, --next_tiles) {
+    for (; next_tiles > 0 && pairs >= tile_pairs; pairs -= tile_pairs, --next_tiles) {
       expansion.begin(next);
 #pragma GCC unroll 1
       for (int g = 0; g < tile_pairs / Pairs::group_pairs; ++g) {
         expansion.group(g, y);
 #pragma GCC unroll 4
-        for (int j = 0; j < Pairs::group_pairs; ++j) {
-          const int64_t pair = i + g * Pairs::group_pairs + j;
-          sums.add_pair(x + pair * Rows, w + pair * 64);
-        }
+        for (int j = 0; j < Pairs::group_pairs; ++j) sums.add_pair(rows, j, w + j * 64);
+        rows.advance(Pairs::group_pairs);
+        w += Pairs::group_pairs * 64;
       }
       next += Pairs::bytes;
       y += tile_depth * panel_width;
     }
   }
-  for (; i < pairs; ++i) sums.add_pair(x + i * Rows, w + i * 64);
+  for (; pairs > 0; --pairs, w += 64) {
+    sums.add_pair(rows, 0, w);
+    rows.advance(1);
+  }
   sums.store_to(c, ldc);
   if constexpr (Pairs::scaled) expand_dp<Pairs>(next, next_tiles, y);
 }
 
 template <class Pairs, int Rows>
-inline void gemm_dp_dispatch(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c,
-                             int64_t ldc, bool accumulate, const uint8_t* next, int64_t next_tiles,
+inline void gemm_dp_dispatch(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs,
+                             float* c, int64_t ldc, bool accumulate, const uint8_t* next, int64_t next_tiles,
                              uint16_t* y) {
-  if (rows == Rows) return gemm_dp_rows<Pairs, Rows>(x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
+  if (rows == Rows)
+    return gemm_dp_rows<Pairs, Rows>(x, ldx, w, pairs, c, ldc, accumulate, next, next_tiles, y);
   if constexpr (Rows > 1)
-    gemm_dp_dispatch<Pairs, Rows - 1>(rows, x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
+    gemm_dp_dispatch<Pairs, Rows - 1>(rows, x, ldx, w, pairs, c, ldc, accumulate, next, next_tiles, y);
 }
-void gemm_dp(int rows, const uint32_t* x, int64_t, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
-             bool accumulate) {
-  gemm_dp_dispatch<Bf16Pairs, most_rows>(rows, x, w, pairs, c, ldc, accumulate, nullptr, 0, nullptr);
+void gemm_dp(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
+             int64_t ldc, bool accumulate) {
+  gemm_dp_dispatch<Bf16Pairs, most_rows>(rows, x, ldx, w, pairs, c, ldc, accumulate, nullptr, 0, nullptr);
 }
 template <class Pairs>
-void gemm_dp_expand(int rows, const uint32_t* x, const uint16_t* w, int64_t pairs, float* c, int64_t ldc,
-                    bool accumulate, const uint8_t* next, int64_t next_tiles, uint16_t* y) {
-  gemm_dp_dispatch<Pairs, most_rows>(rows, x, w, pairs, c, ldc, accumulate, next, next_tiles, y);
+void gemm_dp_expand(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w, int64_t pairs, float* c,
+                    int64_t ldc, bool accumulate, const uint8_t* next, int64_t next_tiles, uint16_t* y) {
+  gemm_dp_dispatch<Pairs, most_rows>(rows, x, ldx, w, pairs, c, ldc, accumulate, next, next_tiles, y);
 }
 
 // Groups of four values of sixteen rows are transposed, then split as a tile of bfp8_b is. An exponent of 255
@@ -315,6 +335,7 @@ void direct_dp(int rows, const float* x, int64_t ldx, const uint8_t* w, int64_t 
 constexpr Kernels table_with_pairs() {
   Kernels k = table();
   k.pair_rows = most_rows;
+  k.pair_step = 2;
   k.pair_tiles = 6;
   k.gemm_dp = gemm_dp;
   k.block_rows_to_pairs = block_rows_to_pairs;

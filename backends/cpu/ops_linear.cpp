@@ -27,14 +27,27 @@ constexpr std::int64_t most_direct_panels = 4;
 // Sections below this many multiplications run on the calling thread.
 constexpr std::int64_t serial_work = 1 << 16;
 
+// Rows of bf16, `distance` values apart.
+struct Rows {
+  const std::uint16_t* bf16 = nullptr;
+  std::int64_t distance = 0;
+};
+
 class Product {
  public:
-  Product(CpuDevice& device, const Packed& p, bool bf16_rows)
+  // `rows`: where all of them lie, if they lie evenly.
+  Product(CpuDevice& device, const Packed& p, bool bf16_rows, const Rows& rows = {})
       : device_(device),
         k_(device.kernels()),
         p_(p),
         pairs_(bf16_rows && k_.gemm_dp != nullptr && p.format != Format::f32),
-        depth_(p.tiles() * tile_depth) {}
+        depth_(p.tiles() * tile_depth) {
+    // Whole tiles, pairs at even addresses, and lines that do not crowd in one place of the cache.
+    if (p.in == depth_ && rows.distance % 2 == 0 && rows.distance % 2048 != 0 &&
+        reinterpret_cast<std::uintptr_t>(rows.bf16) % 4 == 0) {
+      rows_ = rows;
+    }
+  }
 
   // read(row, to): row's p.in inputs, as float32 or, where `to` is uint16_t* (only asked for when the rows
   // are bf16), as they are. write(row, rows, column, count, const float* values, ld): outputs of neighbouring
@@ -105,49 +118,49 @@ class Product {
   static std::int64_t block_row(const Group& g, std::int64_t blocks, std::int64_t block) {
     return g.rows * block / blocks;
   }
-  float* prepared(std::int64_t row) const { return prepared_ + row * depth_; }
+  // A row as direct kernels read it, or where a block of rows for `gemm` begins.
+  float* prepared(std::int64_t row) const {
+    return reinterpret_cast<float*>(prepared_ + row * static_cast<std::int64_t>(slot_bytes()));
+  }
+  // Slots of a multiple of 4,096 bytes would share few lines of the first-level cache.
+  std::size_t slot_bytes() const { return static_cast<std::size_t>(depth_) * 4 + (pairs_ ? 64 : 0); }
 
-  // Rows as the kernels read them: direct ones as float32, blocked ones as [input][row] (pairs of bf16 under
-  // pairs_).
+  // Rows as the kernels read them: direct ones as float32, blocked ones as [input][row] or, under pairs_, as
+  // they are, where they lie if they may.
   template <class Read>
   void prepare(const std::vector<Group>& groups, std::int64_t rows, int threads, Read&& read) {
-    prepared_ = reinterpret_cast<float*>(device_.shared_scratch(static_cast<std::size_t>(rows * depth_) * 4));
-    const auto pad = [&](auto* row) {
-      if (depth_ > p_.in) std::memset(row + p_.in, 0, static_cast<std::size_t>(depth_ - p_.in) * sizeof *row);
+    prepared_ = device_.shared_scratch(static_cast<std::size_t>(rows) * slot_bytes());
+    if (pairs_ && rows_.bf16 == nullptr) {
+      rows_ = {reinterpret_cast<const std::uint16_t*>(prepared_),
+               static_cast<std::int64_t>(slot_bytes() / 2)};
+      copied_ = true;
+    }
+    const auto read_row = [&](std::int64_t row, auto* to) {
+      read(row, to);
+      if (depth_ > p_.in) std::memset(to + p_.in, 0, static_cast<std::size_t>(depth_ - p_.in) * sizeof *to);
     };
     for (const Group& g : groups) {
-      if (is_direct(g)) {
-        for (std::int64_t r = 0; r < g.rows; ++r) {
-          read(g.first_row + r, prepared(g.first_row + r));
-          pad(prepared(g.first_row + r));
-        }
-        continue;
-      }
       const std::int64_t blocks = blocks_of(g);
       const auto fill = [&](std::int64_t begin, std::int64_t end, int thread) {
         for (std::int64_t b = begin; b < end; ++b) {
-          const std::int64_t first = block_row(g, blocks, b), count = block_row(g, blocks, b + 1) - first;
-          std::byte* memory =
-              device_.scratch(thread, static_cast<std::size_t>(most_block_rows * depth_) * 4 + 64);
-          float* to = prepared(g.first_row + first);
-          const auto fill_rows = [&](auto* values) {
-            for (std::int64_t r = 0; r < count; ++r) {
-              read(g.first_row + first + r, values + r * depth_);
-              pad(values + r * depth_);
-            }
-          };
-          if (pairs_ && k_.pair_rows_apart) {
-            fill_rows(reinterpret_cast<std::uint16_t*>(to));
-          } else if (pairs_) {  // a pair of bf16 moves as one 32-bit word
-            fill_rows(reinterpret_cast<std::uint16_t*>(memory));
-            k_.interleave(reinterpret_cast<const float*>(memory), depth_ / 2, to, count, depth_ / 2);
+          const std::int64_t first = g.first_row + block_row(g, blocks, b);
+          const std::int64_t count = g.first_row + block_row(g, blocks, b + 1) - first;
+          if (pairs_) {
+            for (std::int64_t r = first; r < first + count; ++r)
+              read_row(r, reinterpret_cast<std::uint16_t*>(prepared(r)));
           } else {
-            fill_rows(reinterpret_cast<float*>(memory));
-            k_.interleave(reinterpret_cast<const float*>(memory), depth_, to, count, depth_);
+            auto* values = reinterpret_cast<float*>(
+                device_.scratch(thread, static_cast<std::size_t>(most_block_rows * depth_) * 4));
+            for (std::int64_t r = 0; r < count; ++r) read_row(first + r, values + r * depth_);
+            k_.interleave(values, depth_, prepared(first), count, depth_);
           }
         }
       };
-      if (threads == 1) {
+      if (is_direct(g)) {
+        for (std::int64_t r = 0; r < g.rows; ++r) read_row(g.first_row + r, prepared(g.first_row + r));
+      } else if (pairs_ && !copied_) {
+        continue;
+      } else if (threads == 1) {
         fill(0, blocks, 0);
       } else {
         device_.pool().parallel_for(blocks, 1, fill);
@@ -218,12 +231,13 @@ class Product {
       const std::int64_t count = std::min(wide, task.panel_end - panel), column = panel * panel_width;
       const std::int64_t ldc = count * panel_width, width = std::min(ldc, p_.out - column);
       const float* x = prepared(g.first_row);
+      const auto ldx = static_cast<std::int64_t>(slot_bytes() / 4);
       const std::uint8_t* w = g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes();
       if (pairs_) {
         for (std::int64_t i = 0; i < count; ++i, w += p_.panel_bytes())
-          k_.direct_dp[format](static_cast<int>(g.rows), x, depth_, w, p_.tiles(), c + i * panel_width, ldc);
+          k_.direct_dp[format](static_cast<int>(g.rows), x, ldx, w, p_.tiles(), c + i * panel_width, ldc);
       } else {
-        k_.direct[format](static_cast<int>(g.rows), static_cast<int>(count), x, depth_, w, p_.panel_bytes(),
+        k_.direct[format](static_cast<int>(g.rows), static_cast<int>(count), x, ldx, w, p_.panel_bytes(),
                           p_.tiles(), c, ldc);
       }
       finish(g, activation, 0, g.rows, column, width, c, ldc, write);
@@ -241,7 +255,7 @@ class Product {
       const std::int64_t most = as_stored ? p.tiles() : product.pairs_ ? product.k_.pair_tiles : 4;
       pieces = (p.tiles() + most - 1) / most;
       step = (p.tiles() + pieces - 1) / pieces;
-      tile_values_bytes = tile_depth * panel_width * (product.pairs_ ? 2 : 4);
+      const std::size_t tile_values_bytes = tile_depth * panel_width * (product.pairs_ ? 2 : 4);
       const std::size_t piece_bytes = as_stored ? 0 : static_cast<std::size_t>(step) * tile_values_bytes;
       const std::int64_t sums_rows = std::max(pieces > 1 ? most_rows : 0, most_block_rows);
       expanded = product.device_.scratch(
@@ -251,7 +265,6 @@ class Product {
     }
     bool as_stored = false, with_next = false;
     std::int64_t pieces = 1, step = 0;  // of a panel, tiles of a piece
-    std::size_t tile_values_bytes = 0;
     std::byte *expanded = nullptr, *expanded_next = nullptr;
     float* sums = nullptr;
     bool ready = false;  // the next piece is expanded already
@@ -275,7 +288,6 @@ class Product {
                const Activation& activation, Workspace& space, Write&& write) const {
     const Group& g = groups[task.group];
     const auto format = static_cast<std::size_t>(p_.format);
-    const std::size_t tile_bytes = packed_tile_bytes(p_.format);
     const std::int64_t blocks = blocks_of(g), parts = task.block_end - task.block_begin;
     const std::int64_t first = block_row(g, blocks, task.block_begin);
     const std::int64_t column = task.panel_begin * panel_width;
@@ -301,26 +313,23 @@ class Product {
       for (std::int64_t part = 0; part < parts; ++part) {
         const std::int64_t b = task.block_begin + part;
         const std::int64_t row = block_row(g, blocks, b), n = block_row(g, blocks, b + 1) - row;
-        const float* x = prepared(g.first_row + row);
         float* c = space.pieces > 1 ? space.sums + (row - first) * panel_width : space.sums;
         if (pairs_) {
-          const std::int64_t pair = piece.tile * (tile_depth / 2), pairs = piece.tiles * (tile_depth / 2);
-          const auto* words =
-              reinterpret_cast<const std::uint32_t*>(x) + (k_.pair_rows_apart ? pair : pair * n);
+          const std::int64_t pairs = piece.tiles * (tile_depth / 2), ldx = rows_.distance / 2;
+          const auto* x = reinterpret_cast<const std::uint32_t*>(
+              rows_.bf16 + (g.first_row + row) * rows_.distance + piece.tile * tile_depth);
           const auto* weights = static_cast<const std::uint16_t*>(matrix);
-          if (space.with_next) {
-            const std::int64_t from = next.tiles * part / parts, to = next.tiles * (part + 1) / parts;
-            k_.gemm_dp_expand[format](
-                static_cast<int>(n), words, weights, pairs, c, panel_width, onto,
-                next.weights + static_cast<std::size_t>(from) * tile_bytes, to - from,
-                reinterpret_cast<std::uint16_t*>(space.expanded_next +
-                                                 static_cast<std::size_t>(from) * space.tile_values_bytes));
+          if (part == 0 && next.tiles > 0) {
+            k_.gemm_dp_expand[format](static_cast<int>(n), x, ldx, weights, pairs, c, panel_width, onto,
+                                      next.weights, next.tiles,
+                                      reinterpret_cast<std::uint16_t*>(space.expanded_next));
           } else {
-            k_.gemm_dp(static_cast<int>(n), words, depth_ / 2, weights, pairs, c, panel_width, onto);
+            k_.gemm_dp(static_cast<int>(n), x, ldx, weights, pairs, c, panel_width, onto);
           }
         } else {
-          k_.gemm(static_cast<int>(n), x + piece.tile * tile_depth * n, static_cast<const float*>(matrix),
-                  panel_width, piece.tiles * tile_depth, c, panel_width, onto);
+          k_.gemm(static_cast<int>(n), prepared(g.first_row + row) + piece.tile * tile_depth * n,
+                  static_cast<const float*>(matrix), panel_width, piece.tiles * tile_depth, c, panel_width,
+                  onto);
         }
         if (i + 1 == space.pieces) finish(g, activation, row, n, column, width, c, panel_width, write);
       }
@@ -334,7 +343,9 @@ class Product {
   const Packed& p_;
   bool pairs_;
   std::int64_t depth_;  // inputs, padded to whole tiles
-  float* prepared_ = nullptr;
+  Rows rows_;
+  bool copied_ = false;  // rows_ is in prepared_
+  std::byte* prepared_ = nullptr;
 };
 
 void load_row(const Kernels& k, const Elements& from, std::int64_t element, std::int64_t n, float* to) {
@@ -368,7 +379,11 @@ void run_linear(CpuDevice& device, OpCall& call) {
     groups[0].has_bias = true;
   }
   const Kernels& k = device.kernels();
-  Product product(device, p, x.dtype() == DataType::bf16);
+  const bool bf16 = x.dtype() == DataType::bf16;
+  const std::int64_t distance = row_stride(x);
+  Product product(
+      device, p, bf16,
+      bf16 && distance >= 0 ? Rows{reinterpret_cast<const std::uint16_t*>(from.at(0)), distance} : Rows{});
   product.run(
       groups, call.as<LinearAttributes>().activation,
       [&](std::int64_t row, auto* values) {
