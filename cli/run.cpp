@@ -133,7 +133,9 @@ class Session {
   // The command line's values, else the checkpoint's, else greedy.
   void choose_sampling() {
     sampling_ = flags_.sampling;
-    if (!flags_.json_schema.empty()) sampling_.json_schema = read_text(flags_.json_schema);
+    if (!flags_.json_schema.empty())
+      sampling_.json_schema =
+          flags_.json_schema.starts_with('{') ? flags_.json_schema : read_text(flags_.json_schema);
     const ttt::GenerationDefaults& defaults = loaded_.generation;
     sampling_.temperature = flags_.temperature.value_or(defaults.temperature.value_or(0));
     sampling_.top_k = flags_.top_k.value_or(defaults.top_k.value_or(0));
@@ -283,10 +285,11 @@ void add_run(Program& program) {
                   "End the answer before this text; may be given more than once")
       ->type_name("TEXT")
       ->group("Sampling");
-  app->add_option("--json-schema", flags->json_schema,
-                  std::string("Answer by a value of the JSON schema in this file") +
-                      (ttt::Generator::follows_schemas() ? "" : " (this build can not: it lacks xgrammar)"))
-      ->type_name("FILE");
+  app->add_option(
+         "--json-schema", flags->json_schema,
+         std::string("Answer by a value of this JSON schema: a file, or the schema itself, from its { on") +
+             (ttt::Generator::follows_schemas() ? "" : " (this build can not: it lacks xgrammar)"))
+      ->type_name("FILE|JSON");
   add_json_flag(app, flags->json);
   examples(app, {"ttt run --model model.gguf                                         chat",
                  "ttt run --model model.gguf --prompt \"What is the capital of France?\"",

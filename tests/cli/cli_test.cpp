@@ -11,6 +11,7 @@
 
 #include "paths.h"
 #include "ttt/base/version.h"
+#include "ttt/runtime/generator.h"
 #include "ttt/testing/fixture.h"
 
 namespace {
@@ -186,6 +187,21 @@ TEST_F(Cli, RunAsJson) {
   EXPECT_GT(object.at("weights_mb"), 0);
   EXPECT_GT(object.at("peak_memory_mb"), 0);
   EXPECT_TRUE(object.at("text").is_string());
+}
+
+TEST_F(Cli, RunFollowsASchema) {
+  const std::string schema = R"({"enum": [true, false]})", file = (folder() / "schema.json").string();
+  std::ofstream(file) << schema;
+  const std::string flags =
+      with_model("run") + "--raw --prompt abc --max-new-tokens 20 --json --json-schema ";
+  expect_error(ttt(flags + file + ".none"), "schema.json.none");
+  for (const std::string& given : {file, "'" + schema + "'"}) {
+    if (ttt::Generator::follows_schemas())
+      EXPECT_TRUE(json::parse(ttt(flags + given).object().at("text").get<std::string>()).is_boolean())
+          << given;
+    else
+      expect_error(ttt(flags + given), "xgrammar");
+  }
 }
 
 TEST_F(Cli, RunRepeatsASeed) {

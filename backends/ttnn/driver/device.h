@@ -35,6 +35,10 @@ class TtnnBuffer final : public Buffer {
   const TensorSpec& whole() const { return whole_; }
   const Ref& tensor();
   void set(Ref tensor);
+  // The 32-bit integers that the processor wrote last, as long as nothing else has; empty: not known. What
+  // decides how an op is composed (rows of sequences, pages) is read back without asking the device.
+  std::span<const std::int32_t> sent() const { return sent_; }
+  void remember(std::span<const std::int32_t> values) { sent_.assign(values.begin(), values.end()); }
   // A form of the tensor that some kernel takes, made once: it is dropped when the tensor is written.
   template <class Make>
   const Ref& derived(int form, Make&& make) {
@@ -50,6 +54,7 @@ class TtnnBuffer final : public Buffer {
   std::shared_ptr<Ledger> ledger_;
   Ref tensor_;
   std::vector<std::pair<int, Ref>> derived_;
+  std::vector<std::int32_t> sent_;
 };
 
 class TtnnDevice final : public Backend, public Tracer, public Divisible {
@@ -85,6 +90,7 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
   std::unique_ptr<Trace> record(const std::function<void()>& work) override;
   void bind(const Tensor& promised, const Tensor& made) override;
   StepTraces& steps() override { return steps_; }
+  bool recording() const { return recording_; }
 
   bool supports(const OpCall&) const override;
   void run(OpCall&) override;
@@ -123,7 +129,7 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
 
   Library& library_;  // of the process: it is never taken down
   Mesh mesh_;
-  bool mock_ = false, is_part_ = false;
+  bool mock_ = false, is_part_ = false, recording_ = false;
   std::string arch_;
   CoreCoord grid_{};
   Ref handle_;

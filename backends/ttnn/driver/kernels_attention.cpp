@@ -241,7 +241,38 @@ Ref whole_cache(Context& c) {
   return buffer.tensor();
 }
 
+// Blocks of one position are rows of recurrent state, for which TTNN has no kernel: the rows around the new
+// one are joined with it. Which row it is the processor knows (TtnnBuffer::sent).
+void update_rows(Context& c) {
+  if (c.device().recording())
+    throw Error("rows that are joined make a new tensor, which no trace can follow");
+  const Tensor &cache = c.op().in(0), &pages = c.op().in(2);
+  const std::vector<std::int32_t> rows = to_host_int(pages), positions = to_host_int(c.op().in(3));
+  auto& buffer = static_cast<TtnnBuffer&>(cache.buffer());
+  const Shape whole = buffer.whole().shape;
+  if (cache.shape().elements() != whole.elements())
+    throw Error("a part of a cache cannot be updated in place");
+  const std::int64_t width = cache.dim(3), last = cache.dim(0);
+  const Ref x = c.typecast(c.tiled(1), cache.dtype());
+  for (std::size_t user = 0; user < positions.size(); ++user) {
+    if (positions[user] < 0) continue;
+    const std::int64_t row = rows[user * static_cast<std::size_t>(pages.dim(1))];
+    const Ref state = c.reshape(buffer.tensor(), {last, width});
+    const auto part = [&](const Ref& t, std::int64_t begin, std::int64_t end) {
+      return c.invoke("slice", {t, tuple(Shape{begin, 0}), tuple(Shape{end, width})});
+    };
+    std::vector<Ref> parts;
+    if (row > 0) parts.push_back(part(state, 0, row));
+    const auto at = static_cast<std::int64_t>(user);
+    parts.push_back(part(c.reshape(x, {c.op().in(1).dim(1), width}), at, at + 1));
+    if (row + 1 < last) parts.push_back(part(state, row + 1, last));
+    const Ref joined = parts.size() == 1 ? parts.front() : c.invoke("concat", {tuple(parts), number(0)});
+    buffer.set(c.reshape(joined, whole));
+  }
+}
+
 void update_cache(Context& c) {
+  if (c.op().in(0).dim(2) == 1) return update_rows(c);
   Ref x = c.tiled(1);
   if (is_block_float(c.op().in(1).dtype())) x = c.typecast(std::move(x), DataType::bf16);
   update(c, whole_cache(c), x, positions(c, 3), page_rows(c, c.op().in(2), 0, c.op().in(1).dim(1)));
@@ -302,6 +333,8 @@ bool supports_attention(const OpCall& call) {
     case OpKind::paged_flash_multi_latent_attention_decode:
       return paged_latent(call);
     case OpKind::paged_update_cache:
+      if (call.in(0).dim(1) == 1 && call.in(0).dim(2) == 1) return true;
+      [[fallthrough]];
     case OpKind::paged_fill_cache:
       return whole_tiles(call.in(0).dim(2));
     case OpKind::nlp_create_qkv_heads: {

@@ -1,8 +1,8 @@
 """Tenstorrent's generator contract on TTNN's mock cluster: the calls of the fake runner (tests/vllm/fake_runner.py) on the CPU backend and on TTNN.
 
 Both must give results of the same shapes and dtypes. What a mock reads back means nothing, so on TTNN the calls are looked at: which paged operations a
-step makes, how often, and over which page tables. Networks with recurrent state are not replayed: their scans are composed there and read from the device how
-many rows each sequence has, which a mock does not know. Run through tools/ttnn/mock n150; scripts/test_python --ttnn does.
+step makes, how often, and over which page tables. Of networks with recurrent state the scans are composed there, and a sequence's row of a state is written by
+joining it with the others'. Run through tools/ttnn/mock n150; scripts/test_python --ttnn does.
 """
 
 import json
@@ -16,10 +16,11 @@ from support import ROOT
 
 import ttt
 from make_fixture import write_fixture
-from vllm_ttt.generator import Generator
+from vllm_ttt.generator import Generator, RecurrentGenerator
 
 LAYERS, KV_HEADS, HEAD_DIM, VOCAB = 3, 2, 64, 160
 FILL, UPDATE, DECODE = "experimental.paged_fill_cache", "experimental.paged_update_cache", "transformer.paged_scaled_dot_product_attention_decode"
+JOIN = "concat of rows"
 
 
 class Llama(Generator):
@@ -41,7 +42,8 @@ def checkpoint(tmp_path_factory):
 
 
 class Watched:
-    """Counts calls of TTNN's operations and keeps the extents of their page tables. The driver finds the operations in the package by name."""
+    """Counts calls of TTNN's operations: the paged ones with the extents of their page tables, and joins of rows. The driver finds the operations in the
+    package by name."""
 
     def __init__(self):
         import ttnn
@@ -51,6 +53,14 @@ class Watched:
             module, name = path.rsplit(".", 1)
             module = getattr(ttnn, module)
             setattr(module, name, self.watch(path, getattr(module, name), table))
+        concat = getattr(ttnn.concat, "function", ttnn.concat)
+
+        def joined(parts, axis, **keywords):
+            if axis == 0:
+                self.calls[JOIN] += 1
+            return concat(parts, axis, **keywords)
+
+        ttnn.concat = joined
 
     def watch(self, path, function, table):
         function = getattr(function, "function", function)  # without the package's own decoration, as the driver calls it
@@ -80,8 +90,8 @@ def kind(out):
     return tuple(out.shape), str(out.dtype)
 
 
-def replay(runner, watched=None):
-    """[(call, kinds of its results, TTNN's calls and page tables)]"""
+def log(watched):
+    """An empty list of (call, kinds of its results, TTNN's calls and page tables), and what adds to it."""
     steps = []
 
     def note(name, out):
@@ -89,6 +99,11 @@ def replay(runner, watched=None):
 
     if watched:
         watched.take()  # the warm-up's
+    return steps, note
+
+
+def replay(runner, watched=None):
+    steps, note = log(watched)
     prompts = {0: list(range(3, 43)), 1: [5, 6, 7], 2: list(range(10, 43))}  # more than a block, a few, one over a block
     for row, logits in runner.prefill(prompts).items():
         runner.tokens[row].append(int(np.asarray(logits).reshape(-1).argmax()))
@@ -142,3 +157,27 @@ def test_errors_arrive_as_sentences(checkpoint, monkeypatch):
         runner.model.decode_forward(tokens=torch.zeros((1, 1), dtype=torch.int32), page_table=torch.full((1, 1), 4000, dtype=torch.int32),
                                     kv_cache=runner.kv, start_pos=torch.tensor([3]))
     runner.model.cleanup()
+
+
+def replay_recurrent(runner, watched=None):
+    steps, note = log(watched)
+    prompts = {2: list(range(3, 12)), 0: [5, 6, 7]}
+    out = runner.prefill(prompts)
+    note("prefill of two", out[2])
+    for row in prompts:
+        runner.tokens[row].append(9)
+    note("decode of two", runner.decode([0, 2]))
+    note("decode of rows that moved", runner.decode([0, 2], slot_remap=torch.tensor([2, 0, 1, 3])))
+    return steps
+
+
+def test_recurrent_networks_take_the_calls(tmp_path, watched, monkeypatch):
+    write_fixture(ROOT / "tests/golden/fixtures/falcon_mamba.json", tmp_path / "model")
+    layers = json.loads((tmp_path / "model" / "config.json").read_text())["num_hidden_layers"]
+    options = {"precision": "performance"}
+    on_cpu = replay_recurrent(FakeRunner(RecurrentGenerator, tmp_path / "model", {"backend": "cpu", **options}, monkeypatch))
+    runner = FakeRunner(RecurrentGenerator, tmp_path / "model", {"backend": "ttnn", "sku": "n150", **options}, monkeypatch)
+    on_ttnn = replay_recurrent(runner, watched)
+    assert [step[:2] for step in on_ttnn] == [step[:2] for step in on_cpu]
+    for name, _, (calls, _) in on_ttnn:
+        assert calls == {JOIN: 2 * 2 * layers}, (name, calls)  # of each sequence and layer: what the convolution keeps, and the scan's state
