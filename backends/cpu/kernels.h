@@ -135,9 +135,8 @@ struct Kernels {
   void (*gemm_dp_expand[format_count])(int rows, const uint32_t* x, int64_t ldx, const uint16_t* w,
                                        int64_t pairs, float* c, int64_t ldc, bool accumulate,
                                        const uint8_t* next, int64_t next_tiles, uint16_t* y);
-  // As direct, for one panel.
-  void (*direct_dp[format_count])(int rows, const float* x, int64_t ldx, const uint8_t* w, int64_t tiles,
-                                  float* c, int64_t ldc);
+  void (*direct_dp[format_count])(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w,
+                                  size_t panel_bytes, int64_t tiles, float* c, int64_t ldc);
 };
 
 extern const Kernels kernels_portable;

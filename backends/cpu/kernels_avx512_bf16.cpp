@@ -37,8 +37,9 @@ constexpr IntegerTable integer_table() {
 constexpr IntegerTable integers = integer_table();
 
 // Each tile of the packing as words of bf16 integers: for 16 outputs (half h), pairs of inputs of one group.
+// `panels`: of few rows, multiplied together.
 struct Bf16Pairs {
-  static constexpr int group_pairs = 1;
+  static constexpr int group_pairs = 1, panels = 1;
   static constexpr size_t bytes = 2048;
   static constexpr bool scaled = false;
   static constexpr float unit = 1;
@@ -48,7 +49,7 @@ struct Bf16Pairs {
   }
 };
 struct Bfp8Pairs {
-  static constexpr int group_pairs = 2;
+  static constexpr int group_pairs = 2, panels = 1;
   static constexpr size_t bytes = 1088;
   static constexpr bool scaled = true;
   static constexpr float unit = 0x1p-6f;
@@ -73,7 +74,7 @@ struct Bfp8Pairs {
   }
 };
 struct Bfp4Pairs {
-  static constexpr int group_pairs = 4;
+  static constexpr int group_pairs = 4, panels = 2;
   static constexpr size_t bytes = 576;
   static constexpr bool scaled = true;
   static constexpr float unit = 0x1p-2f;
@@ -277,59 +278,83 @@ void block_rows_to_pairs(const uint8_t* rows, int64_t n, int mantissa_bits, uint
   }
 }
 
-// One panel at a time, so that memory is read in order.
-template <class Pairs, int Rows>
-void direct_dp_rows(const float* x, int64_t ldx, const uint8_t* w, int64_t tiles, float* c, int64_t ldc) {
-  constexpr size_t distance = 4 * Pairs::bytes;  // that is fetched ahead
+template <class Pairs, int Rows, int Panels>
+void direct_dp_rows(const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes, int64_t tiles,
+                    float* c, int64_t ldc) {
+  constexpr int64_t distance = 4;  // tiles that are fetched ahead
   const Pairs pairs;
-  Sums<Rows> sums;
-  sums.load_from(c, ldc, false);
+  Sums<Rows> sums[Panels];
+#pragma GCC unroll 2
+  for (int p = 0; p < Panels; ++p) sums[p].load_from(c, ldc, false);
   constexpr int halves = Pairs::scaled ? 2 : 1;
   for (int64_t t = 0; t < tiles; ++t, w += Pairs::bytes, x += tile_depth) {
-    alignas(64) uint32_t factors[Rows][halves][tile_depth / 2];
+    alignas(64) uint32_t factors[Rows][Panels][halves][tile_depth / 2];
     for (int r = 0; r < Rows; ++r) {
       const F x0 = load(x + r * ldx) * set1(Pairs::unit), x1 = load(x + r * ldx + lanes) * set1(Pairs::unit);
-      for (int h = 0; h < halves; ++h) {
-        F a = x0, b = x1;
-        if constexpr (Pairs::scaled) {
-          a = a * exponents(w + h * tile_depth);
-          b = b * exponents(w + h * tile_depth + lanes);
+      for (int p = 0; p < (Pairs::scaled ? Panels : 1); ++p) {
+        for (int h = 0; h < halves; ++h) {
+          F a = x0, b = x1;
+          if constexpr (Pairs::scaled) {
+            const uint8_t* e = w + (size_t)p * panel_bytes + h * tile_depth;
+            a = a * exponents(e);
+            b = b * exponents(e + lanes);
+          }
+          _mm512_store_si512(factors[r][p][h], (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
         }
-        _mm512_store_si512(factors[r][h], (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
       }
     }
+    const size_t ahead =
+        distance * Pairs::bytes + (t + distance < tiles ? 0 : (size_t)(Panels - 1) * panel_bytes);
 #pragma GCC unroll 1
     for (int g = 0; g < tile_depth / 2 / Pairs::group_pairs; ++g) {
-      __builtin_prefetch(w + distance + g * 128);
-      __builtin_prefetch(w + distance + g * 128 + 64);
 #pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        __m512i words[Pairs::group_pairs];
-        pairs.decode(w, g, h, words);
+      for (int p = 0; p < Panels; ++p) {
+        const uint8_t* tile = w + (size_t)p * panel_bytes;
+        __builtin_prefetch(tile + ahead + g * 128);
+        __builtin_prefetch(tile + ahead + g * 128 + 64);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          __m512i words[Pairs::group_pairs];
+          pairs.decode(tile, g, h, words);
 #pragma GCC unroll 4
-        for (int j = 0; j < Pairs::group_pairs; ++j) {
+          for (int j = 0; j < Pairs::group_pairs; ++j) {
 #pragma GCC unroll 16
-          for (int r = 0; r < Rows; ++r) {
-            const uint32_t a = factors[r][Pairs::scaled ? h : 0][g * Pairs::group_pairs + j];
-            sums.acc[r][h] = dot_pairs(sums.acc[r][h], _mm512_set1_epi32((int)a), words[j]);
+            for (int r = 0; r < Rows; ++r) {
+              const uint32_t a = Pairs::scaled ? factors[r][p][h][g * Pairs::group_pairs + j]
+                                               : factors[r][0][0][g * Pairs::group_pairs + j];
+              sums[p].acc[r][h] = dot_pairs(sums[p].acc[r][h], _mm512_set1_epi32((int)a), words[j]);
+            }
           }
         }
       }
     }
   }
-  sums.store_to(c, ldc);
+#pragma GCC unroll 2
+  for (int p = 0; p < Panels; ++p) sums[p].store_to(c + p * panel_width, ldc);
 }
 
+// One panel at a time reads memory in order. Pairs that come four to the bytes of one wait for their sums
+// then, so two long panels of them go together.
 template <class Pairs, int Rows>
-inline void direct_dp_dispatch(int rows, const float* x, int64_t ldx, const uint8_t* w, int64_t tiles,
-                               float* c, int64_t ldc) {
-  if (rows == Rows) return direct_dp_rows<Pairs, Rows>(x, ldx, w, tiles, c, ldc);
-  if constexpr (Rows > 1) direct_dp_dispatch<Pairs, Rows - 1>(rows, x, ldx, w, tiles, c, ldc);
+inline void direct_dp_dispatch(int rows, const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes,
+                               int64_t tiles, int64_t panels, float* c, int64_t ldc) {
+  if (rows == Rows) {
+    constexpr int together = Pairs::panels;
+    constexpr int64_t long_panel = 32;  // shorter ones end before the processor foresees two
+    for (; panels >= together && tiles >= long_panel;
+         panels -= together, w += together * panel_bytes, c += together * panel_width)
+      direct_dp_rows<Pairs, Rows, together>(x, ldx, w, panel_bytes, tiles, c, ldc);
+    for (; panels > 0; --panels, w += panel_bytes, c += panel_width)
+      direct_dp_rows<Pairs, Rows, 1>(x, ldx, w, panel_bytes, tiles, c, ldc);
+    return;
+  }
+  if constexpr (Rows > 1)
+    direct_dp_dispatch<Pairs, Rows - 1>(rows, x, ldx, w, panel_bytes, tiles, panels, c, ldc);
 }
 template <class Pairs>
-void direct_dp(int rows, const float* x, int64_t ldx, const uint8_t* w, int64_t tiles, float* c,
-               int64_t ldc) {
-  direct_dp_dispatch<Pairs, most_direct_rows>(rows, x, ldx, w, tiles, c, ldc);
+void direct_dp(int rows, int panels, const float* x, int64_t ldx, const uint8_t* w, size_t panel_bytes,
+               int64_t tiles, float* c, int64_t ldc) {
+  direct_dp_dispatch<Pairs, most_direct_rows>(rows, x, ldx, w, panel_bytes, tiles, panels, c, ldc);
 }
 
 constexpr Kernels table_with_pairs() {

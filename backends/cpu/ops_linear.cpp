@@ -233,13 +233,9 @@ class Product {
       const float* x = prepared(g.first_row);
       const auto ldx = static_cast<std::int64_t>(slot_bytes() / 4);
       const std::uint8_t* w = g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes();
-      if (pairs_) {
-        for (std::int64_t i = 0; i < count; ++i, w += p_.panel_bytes())
-          k_.direct_dp[format](static_cast<int>(g.rows), x, ldx, w, p_.tiles(), c + i * panel_width, ldc);
-      } else {
-        k_.direct[format](static_cast<int>(g.rows), static_cast<int>(count), x, ldx, w, p_.panel_bytes(),
-                          p_.tiles(), c, ldc);
-      }
+      const auto kernel = pairs_ ? k_.direct_dp[format] : k_.direct[format];
+      kernel(static_cast<int>(g.rows), static_cast<int>(count), x, ldx, w, p_.panel_bytes(), p_.tiles(), c,
+             ldc);
       finish(g, activation, 0, g.rows, column, width, c, ldc, write);
     }
   }
