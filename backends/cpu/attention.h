@@ -142,11 +142,11 @@ struct KeyRange {
 // short, so that the processor does not guess them, and it keeps only some two dozen lines on their way.
 class Ahead {
  public:
-  // The block that begins with key `at` of `range`, in `steps` steps.
+  // The block that begins with key `at` of `range`, in `steps` steps and one portion.
   Ahead(const KeyRange& range, std::int64_t at, std::int64_t steps) {
     std::int64_t bytes = add(range.keys, at, std::min(at + key_block, range.end));
     if (range.values.dim > 0) bytes += add(range.values, at, std::min(at + key_block, range.end));
-    lines_ = bytes / 64 / std::max<std::int64_t>(steps, 1) + 1;
+    lines_ = std::max<std::int64_t>(bytes / 64 - key_block, 0) / std::max<std::int64_t>(steps, 1) + 1;
   }
   Ahead() = default;
 
@@ -157,6 +157,15 @@ class Ahead {
       piece.at += 64;
       if (piece.at >= piece.end) ++current_;
     }
+  }
+  // What a kernel asks for, a line with each key.
+  Fetch portion() {
+    if (current_ == count_) return {};
+    Piece& piece = pieces_[current_];
+    const Fetch fetch{piece.at, std::min<std::int64_t>((piece.end - piece.at + 63) / 64, key_block)};
+    piece.at += fetch.lines * 64;
+    if (piece.at >= piece.end) ++current_;
+    return fetch;
   }
   void rest() {
     while (current_ < count_) step();
@@ -309,7 +318,7 @@ class Attention {
     float* weights = scores + count * key_block;
     const KeyRows& values = values_of(range);
     const bool bf16_values = values.elements.dtype != DataType::f32;
-    const std::int64_t steps = 4 + 2 * ((count + k_.gemm_rows - 1) / k_.gemm_rows) + count;
+    const std::int64_t steps = 4 + (count + k_.gemm_rows - 1) / k_.gemm_rows + count;
     const auto ahead_of = [&](std::int64_t at) {
       if (at + key_block < range.end) return Ahead(range, at + key_block, steps);
       return next != nullptr ? Ahead(*next, next->begin, steps) : Ahead();
@@ -360,16 +369,16 @@ class Attention {
         if (blocks) {
           k_.add_block_values(static_cast<int>(m), block_scores, block_halves, values.dim / 16,
                               values.mantissa_bits(), static_cast<int>(tile.begin),
-                              static_cast<int>(tile.end), shrink, value_ld_, s.values + r * value_ld_,
-                              value_ld_);
+                              static_cast<int>(tile.end), ahead.portion(), shrink, value_ld_,
+                              s.values + r * value_ld_, value_ld_);
         } else if (bf16_values) {
           const std::uint16_t* const halves[2] = {panels[0].rows, panels[1].rows};
           k_.add_values(static_cast<int>(m), block_scores, halves, panels[0].ld, static_cast<int>(tile.begin),
-                        static_cast<int>(tile.end), shrink, value_ld_, s.values + r * value_ld_, value_ld_);
+                        static_cast<int>(tile.end), ahead.portion(), shrink, value_ld_,
+                        s.values + r * value_ld_, value_ld_);
         } else {
           add_float_values(m, block_scores, value, tile, shrink, s.values + r * value_ld_, weights);
         }
-        ahead.step();
       }
       ahead.rest();
     }

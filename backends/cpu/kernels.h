@@ -56,6 +56,12 @@ struct ScoreRule {
 
 constexpr int key_block = 64;
 
+// Lines of memory that a kernel asks for while it computes, for whoever comes next.
+struct Fetch {
+  const void* from = nullptr;
+  int64_t lines = 0;
+};
+
 struct Kernels {
   // Conversions of n contiguous values; pointers may be unaligned.
   void (*bf16_to_f32)(const uint16_t* x, float* y, int64_t n);
@@ -92,11 +98,11 @@ struct Kernels {
   // key_block + i] times row i; rows <= gemm_rows. halves: rows of bf16 of keys 0 to 31 and 32 to 63, ldv
   // values apart, at least `columns` long, a multiple of panel_width.
   void (*add_values)(int rows, const float* weights, const uint16_t* const* halves, int64_t ldv, int begin,
-                     int end, const float* shrink, int64_t columns, float* c, int64_t ldc);
+                     int end, const Fetch&, const float* shrink, int64_t columns, float* c, int64_t ldc);
   // The same of block rows of `blocks` blocks that are finite.
   void (*add_block_values)(int rows, const float* weights, const uint8_t* const* halves, int64_t blocks,
-                           int mantissa_bits, int begin, int end, const float* shrink, int64_t columns,
-                           float* c, int64_t ldc);
+                           int mantissa_bits, int begin, int end, const Fetch&, const float* shrink,
+                           int64_t columns, float* c, int64_t ldc);
   // Whether no exponent of these block rows is that of Infs and NaNs.
   bool (*finite_blocks)(const uint8_t* rows, int64_t count, int64_t blocks);
   // y[c * ldy + r] = x[r * ldx + c] for rows x cols.

@@ -83,7 +83,7 @@ struct BlockValues {
 
 template <int Rows, int Loads, class Values>
 inline void add_values_tile(const float* weights, const Values& values, int64_t column, int begin, int end,
-                            const float* shrink, float* c, int64_t ldc) {
+                            const Fetch& fetch, const float* shrink, float* c, int64_t ldc) {
   F acc[Rows][2 * Loads];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
@@ -97,6 +97,8 @@ inline void add_values_tile(const float* weights, const Values& values, int64_t 
   for (int half = begin / panel_width; half * panel_width < end; ++half) {
     const int first = half * panel_width, last = first + panel_width < end ? first + panel_width : end;
     for (int i = begin > first ? begin : first; i < last; ++i) {
+      if (column == 0 && i - begin < fetch.lines)
+        __builtin_prefetch((const uint8_t*)fetch.from + (i - begin) * 64, 0, 2);
       F b[2 * Loads];
 #pragma GCC unroll 2
       for (int l = 0; l < Loads; ++l)
@@ -119,28 +121,29 @@ inline void add_values_tile(const float* weights, const Values& values, int64_t 
 
 template <int Rows, class Values>
 inline void add_values_rows(int rows, const float* weights, const Values& values, int begin, int end,
-                            const float* shrink, int64_t columns, float* c, int64_t ldc) {
+                            const Fetch& fetch, const float* shrink, int64_t columns, float* c, int64_t ldc) {
   if (rows == Rows) {
     constexpr int loads = Rows * 4 <= most_rows * gemm_vectors ? 2 : 1;
     int64_t column = 0;
     for (; column + loads * 2 * lanes <= columns; column += loads * 2 * lanes)
-      add_values_tile<Rows, loads>(weights, values, column, begin, end, shrink, c, ldc);
+      add_values_tile<Rows, loads>(weights, values, column, begin, end, fetch, shrink, c, ldc);
     for (; column < columns; column += 2 * lanes)
-      add_values_tile<Rows, 1>(weights, values, column, begin, end, shrink, c, ldc);
+      add_values_tile<Rows, 1>(weights, values, column, begin, end, fetch, shrink, c, ldc);
     return;
   }
   if constexpr (Rows > 1)
-    add_values_rows<Rows - 1>(rows, weights, values, begin, end, shrink, columns, c, ldc);
+    add_values_rows<Rows - 1>(rows, weights, values, begin, end, fetch, shrink, columns, c, ldc);
 }
 void add_values(int rows, const float* weights, const uint16_t* const* halves, int64_t ldv, int begin,
-                int end, const float* shrink, int64_t columns, float* c, int64_t ldc) {
-  add_values_rows<most_rows>(rows, weights, Bf16Values{halves, ldv}, begin, end, shrink, columns, c, ldc);
+                int end, const Fetch& fetch, const float* shrink, int64_t columns, float* c, int64_t ldc) {
+  add_values_rows<most_rows>(rows, weights, Bf16Values{halves, ldv}, begin, end, fetch, shrink, columns, c,
+                             ldc);
 }
 void add_block_values(int rows, const float* weights, const uint8_t* const* halves, int64_t blocks,
-                      int mantissa_bits, int begin, int end, const float* shrink, int64_t columns, float* c,
-                      int64_t ldc) {
+                      int mantissa_bits, int begin, int end, const Fetch& fetch, const float* shrink,
+                      int64_t columns, float* c, int64_t ldc) {
   const BlockValues values{halves, blocks, (mantissa_bits == 7 ? bfp8_scales : bfp4_scales).of};
-  add_values_rows<most_rows>(rows, weights, values, begin, end, shrink, columns, c, ldc);
+  add_values_rows<most_rows>(rows, weights, values, begin, end, fetch, shrink, columns, c, ldc);
 }
 
 bool finite_blocks(const uint8_t* rows, int64_t count, int64_t blocks) {
