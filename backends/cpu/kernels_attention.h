@@ -2,38 +2,50 @@
 
 // One pass of the online softmax (Milakov and Gimelshein 2018) over the keys of a block.
 float softmax_block(float* scores, const ScoreRule& rule, float* top, float* sum) {
-  const F scale = set1(rule.scale), none = set1(-__builtin_inff());
+  constexpr int vectors = key_block / lanes;
+  const F none = set1(-__builtin_inff());
+  F s[vectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) s[v] = load(scores + v * lanes) * set1(rule.scale);
+  if (rule.softcap != 0) {
+    for (F& x : s) x = set1(rule.softcap) * tanh_(x / set1(rule.softcap));
+  }
   I index;
   for (int i = 0; i < lanes; ++i) index[i] = i;
-  const int first = rule.begin / lanes * lanes, last = (rule.end + lanes - 1) / lanes * lanes;
-  F block_top = none;
-  for (int j = first; j < last; j += lanes) {
-    F s = load(scores + j) * scale;
-    if (rule.softcap != 0) s = set1(rule.softcap) * tanh_(s / set1(rule.softcap));
-    if (rule.slope != 0) {
+  if (rule.slope != 0) {
+    for (int v = 0; v < vectors; ++v) {
       float positions[lanes];
-      for (int i = 0; i < lanes; ++i) positions[i] = (float)(rule.first_key + j + i);
-      s = s + set1(rule.slope) * load(positions);
+      for (int i = 0; i < lanes; ++i) positions[i] = (float)(rule.first_key + v * lanes + i);
+      s[v] = s[v] + set1(rule.slope) * load(positions);
     }
-    const int64_t n = rule.end - j;
-    if (rule.mask != nullptr) s = s + (n >= lanes ? load(rule.mask + j) : load_part(rule.mask + j, n, 0));
-    if (j < rule.begin || n < lanes) {
-      const I k = index + j;
-      s = as_float(((k >= rule.begin) & (k < rule.end)) ? as_int(s) : as_int(none));
-    }
-    store(scores + j, s);
-    block_top = max2(s, block_top);
   }
+  if (rule.mask != nullptr) {
+    for (int v = 0; v * lanes < rule.end; ++v) {
+      const float* mask = rule.mask + v * lanes;
+      const int64_t n = rule.end - v * lanes;
+      s[v] = s[v] + (n >= lanes ? load(mask) : load_part(mask, n, 0));
+    }
+  }
+  if (rule.begin > 0 || rule.end < key_block) {
+#pragma GCC unroll 16
+    for (int v = 0; v < vectors; ++v) {
+      const I k = index + v * lanes;
+      s[v] = as_float(((k >= rule.begin) & (k < rule.end)) ? as_int(s[v]) : as_int(none));
+    }
+  }
+  F block_top = none;
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) block_top = max2(s[v], block_top);
   const float before = *top, here = reduce_max(block_top), after = here > before ? here : before;
-  const bool nothing = here == -__builtin_inff();
-  for (int j = 0; j < key_block; j += lanes) {
-    if (nothing || j < first || j >= last) store(scores + j, zero());
+  if (here == -__builtin_inff()) {
+    for (int v = 0; v < vectors; ++v) store(scores + v * lanes, zero());
+    return 1;
   }
-  if (nothing) return 1;
   F total = zero();
-  for (int j = first; j < last; j += lanes) {
-    const F e = exp_(load(scores + j) - set1(after));
-    store(scores + j, e);
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) {
+    const F e = exp_(s[v] - set1(after));
+    store(scores + v * lanes, e);
     total = total + e;
   }
   *top = after;
