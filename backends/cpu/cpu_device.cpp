@@ -10,6 +10,7 @@
 #include "mesh_device.h"
 #include "pack.h"
 #include "ttt/base/error.h"
+#include "ttt/base/threads.h"
 
 namespace ttt::inline v2::cpu {
 

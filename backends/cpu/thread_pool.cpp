@@ -2,13 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <fstream>
-#include <string>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -29,50 +23,7 @@ void relax() {
 // between requests.
 constexpr auto spin_time = std::chrono::microseconds(200);
 
-// CPUs granted by one cgroup folder, or infinity.
-double quota_of(const std::string& folder) {
-  std::string max;
-  double period = 0;
-  if (std::ifstream file(folder + "/cpu.max"); file >> max >> period && max != "max" && period > 0) {
-    return std::atof(max.c_str()) / period;
-  }
-  double quota = 0;
-  if (std::ifstream file(folder + "/cpu.cfs_quota_us"); file >> quota && quota > 0) {
-    if (std::ifstream time(folder + "/cpu.cfs_period_us"); time >> period && period > 0)
-      return quota / period;
-  }
-  return HUGE_VAL;
-}
-
-double cgroup_quota() {
-  double quota = std::min(quota_of("/sys/fs/cgroup"), quota_of("/sys/fs/cgroup/cpu"));
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t colon = line.find(':', line.find(':') + 1);
-    if (colon == std::string::npos) continue;
-    const std::string controllers = line.substr(0, colon);
-    std::string path = line.substr(colon + 1);
-    if (!path.starts_with('/') || path.find("..") != std::string::npos)
-      continue;  // mounted from outside: not ours to read
-    const std::string root =
-        controllers.find("cpu") != std::string::npos ? "/sys/fs/cgroup/cpu" : "/sys/fs/cgroup";
-    for (; path.size() > 1; path.resize(path.rfind('/'))) quota = std::min(quota, quota_of(root + path));
-  }
-  return quota;
-}
-
 }  // namespace
-
-int usable_threads() {
-  int processors = static_cast<int>(std::thread::hardware_concurrency());
-#if defined(__linux__)
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) processors = CPU_COUNT(&allowed);
-#endif
-  const double quota = std::ceil(cgroup_quota());
-  if (quota < processors) processors = static_cast<int>(quota);
-  return std::max(processors, 1);
-}
 
 ThreadPool::ThreadPool(int threads) : size_(std::max(threads, 1)) {
   workers_.reserve(static_cast<std::size_t>(size_ - 1));

@@ -11,9 +11,6 @@
 
 namespace ttt::inline v2::cpu {
 
-// Processors that this process may use: affinity, cut by the cgroup's CPU quota. At least 1.
-int usable_threads();
-
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);  // the caller's thread is one of them

@@ -1,7 +1,5 @@
 #include "ttt/testing/bench.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <barrier>
 #include <chrono>
@@ -14,11 +12,11 @@
 #include <stop_token>
 #include <string>
 
-#include "testing/machine.h"
 #include "testing/measure.h"
 #include "testing/workload.h"
 #include "ttt/base/error.h"
 #include "ttt/base/memory.h"
+#include "ttt/base/threads.h"
 #include "ttt/testing/profile.h"
 
 namespace ttt::inline v2::testing {
@@ -53,12 +51,6 @@ std::uint64_t read_all(const std::uint64_t* data, std::size_t count) {
 }
 
 }  // namespace
-
-int usable_threads() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
 
 double read_bandwidth(int threads, std::size_t bytes) {
   constexpr int passes = 4;

@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #endif
 
-#include "testing/machine.h"
+#include "ttt/base/threads.h"
 #include "ttt/testing/profile.h"
 
 namespace ttt::inline v2::testing {
