@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <utility>
 
 #include "ttt/base/memory.h"
 
@@ -16,26 +17,20 @@ namespace {
 // steps of ever other row counts live in the memory of the largest, and what is held stays near the peak.
 constexpr std::size_t borrowed = 12;
 
-// The class of the block, in front of it; as wide as the alignment.
-std::size_t& index_of(void* block) {
-  return *reinterpret_cast<std::size_t*>(static_cast<std::byte*>(block) - Arena::alignment);
-}
+}  // namespace
 
-void* new_block(std::size_t index, std::size_t bytes) {
-  if (bytes > std::numeric_limits<std::size_t>::max() - Arena::alignment) throw std::bad_alloc();
-  const std::size_t size = Arena::alignment + bytes;
-  void* memory = std::aligned_alloc(size < huge_page ? Arena::alignment : huge_page, size);
+Arena::Header* Arena::header_of(std::byte* block) { return reinterpret_cast<Header*>(block - alignment); }
+
+Arena::Header* Arena::new_block(std::size_t index, std::size_t bytes) {
+  static_assert(sizeof(Header) <= alignment);
+  if (bytes > std::numeric_limits<std::size_t>::max() - alignment) throw std::bad_alloc();
+  const std::size_t size = alignment + bytes;
+  void* memory = std::aligned_alloc(size < huge_page ? alignment : huge_page, size);
   if (memory == nullptr) throw std::bad_alloc();
   // KV caches: their rows are read from places far apart.
   if (size >= huge_page) want_huge_pages(memory, size / huge_page * huge_page);
-  void* block = static_cast<std::byte*>(memory) + Arena::alignment;
-  index_of(block) = index;
-  return block;
+  return new (memory) Header{.index = index, .next = nullptr};
 }
-
-void delete_block(void* block) noexcept { std::free(static_cast<std::byte*>(block) - Arena::alignment); }
-
-}  // namespace
 
 // What is too large for a class has the index `classes` and is rounded to the alignment.
 std::size_t Arena::class_of(std::size_t bytes, std::size_t& rounded) {
@@ -57,47 +52,43 @@ std::size_t Arena::class_of(std::size_t bytes, std::size_t& rounded) {
 }
 
 Arena::~Arena() {
-  for (Free* block : free_) {
-    while (block != nullptr) {
-      Free* next = block->next;
-      delete_block(block);
-      block = next;
-    }
+  for (Header* block : free_) {
+    while (block != nullptr) std::free(std::exchange(block, block->next));
   }
 }
 
 std::byte* Arena::allocate(std::size_t bytes) {
   std::size_t rounded = 0;
   const std::size_t index = class_of(bytes, rounded);
-  void* block = nullptr;
+  Header* block = nullptr;
   {
     const std::lock_guard lock(mutex_);
     for (std::size_t i = index; i < std::min(index + borrowed + 1, classes) && block == nullptr; ++i) {
-      if (free_[i] == nullptr) continue;
-      block = free_[i];
-      free_[i] = free_[i]->next;
+      if (free_[i] != nullptr) block = std::exchange(free_[i], free_[i]->next);
     }
   }
   if (block == nullptr) block = new_block(index, rounded);
-  const std::size_t live = live_.fetch_add(rounded, std::memory_order_relaxed) + rounded;
+  add(rounded);
+  return reinterpret_cast<std::byte*>(block) + alignment;
+}
+
+void Arena::add(std::size_t bytes) {
+  const std::size_t live = live_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
   std::size_t peak = peak_.load(std::memory_order_relaxed);
   while (peak < live && !peak_.compare_exchange_weak(peak, live, std::memory_order_relaxed)) {}
-  return static_cast<std::byte*>(block);
 }
 
 void Arena::release(std::byte* memory, std::size_t bytes) noexcept {
   std::size_t rounded = 0;
   class_of(bytes, rounded);
   live_.fetch_sub(rounded, std::memory_order_relaxed);
-  const std::size_t index = index_of(memory);
-  if (index == classes) {
-    delete_block(memory);
+  Header* block = header_of(memory);
+  if (block->index == classes) {
+    std::free(block);
     return;
   }
-  Free* block = reinterpret_cast<Free*>(memory);
   const std::lock_guard lock(mutex_);
-  block->next = free_[index];
-  free_[index] = block;
+  block->next = std::exchange(free_[block->index], block);
 }
 
 }  // namespace ttt::inline v2::cpu

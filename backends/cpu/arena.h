@@ -23,6 +23,9 @@ class Arena {
   std::byte* allocate(std::size_t bytes);
   void release(std::byte* block, std::size_t bytes) noexcept;  // `bytes` as allocated
 
+  // Bytes that are held elsewhere in the owner's name, or no longer.
+  void count(std::ptrdiff_t bytes) { add(static_cast<std::size_t>(bytes)); }
+
   std::size_t live_bytes() const { return live_.load(std::memory_order_relaxed); }
   std::size_t peak_bytes() const { return peak_.load(std::memory_order_relaxed); }
 
@@ -30,14 +33,26 @@ class Arena {
   // Four classes per power of two from 256 bytes to 64 MB, each a multiple of the alignment; what is larger
   // goes back to the system at once.
   static constexpr int smallest_log2 = 8, largest_log2 = 26;
+
+ public:
+  static constexpr std::size_t most_kept = std::size_t{1} << largest_log2;
+
+ private:
   static constexpr std::size_t classes = (largest_log2 - smallest_log2) * 4 + 1;
   static std::size_t class_of(std::size_t bytes, std::size_t& rounded);
+  void add(std::size_t bytes);  // to what lives
 
-  struct Free {
-    Free* next;
+  // In front of each block, as wide as the alignment. A trace writes over blocks that are free by now, so
+  // nothing is kept inside.
+  struct Header {
+    std::size_t index;  // of its class
+    Header* next;       // free block
   };
+  static Header* header_of(std::byte* block);
+  static Header* new_block(std::size_t index, std::size_t bytes);
+
   std::mutex mutex_;
-  std::array<Free*, classes> free_{};
+  std::array<Header*, classes> free_{};
   std::atomic<std::size_t> live_{0}, peak_{0};
 };
 

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "access.h"
@@ -548,18 +549,20 @@ inline KeyRows paged_rows(const Tensor& cache, const Tensor& table) {
   return rows;
 }
 
-// Per head values of sinks and slopes.
+// Per head values of sinks and slopes. One at a time on a thread, which keeps their memory.
 struct HeadFactors {
-  std::vector<float> sinks, slopes;
+  std::span<const float> sinks, slopes;
   HeadFactors(const Kernels& k, const OpCall& call, std::int64_t heads) {
-    const auto fill = [&](std::vector<float>& to, int i) {
-      if (!call.has(i)) return;
-      to.resize(static_cast<std::size_t>(heads));
+    const auto fill = [&](std::vector<float>& values, int i) -> std::span<const float> {
+      if (!call.has(i)) return {};
+      values.resize(static_cast<std::size_t>(heads));
       load_values(k, Elements(call.in(i)), 0, call.in(i).shape().rank() > 0 ? call.in(i).strides()[-1] : 1,
-                  heads, to.data());
+                  heads, values.data());
+      return values;
     };
-    fill(sinks, 4);
-    fill(slopes, 5);
+    thread_local std::vector<float> kept_sinks, kept_slopes;
+    sinks = fill(kept_sinks, 4);
+    slopes = fill(kept_slopes, 5);
   }
   void apply(QueryRow& row, std::int64_t head) const {
     if (!sinks.empty()) row.sink = sinks[static_cast<std::size_t>(head)];

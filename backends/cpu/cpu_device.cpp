@@ -7,6 +7,7 @@
 #include <new>
 
 #include "access.h"
+#include "cpu_trace.h"
 #include "mesh_device.h"
 #include "pack.h"
 #include "ttt/base/error.h"
@@ -138,11 +139,34 @@ std::string CpuDevice::description() const {
   return text;
 }
 
+CpuDevice::~CpuDevice() = default;
+
+void CpuDevice::begin_trace() { recording_ = std::make_unique<CpuTrace>(*this); }
+
+std::unique_ptr<Trace> CpuDevice::end_trace(std::span<const Tensor> inputs, const Tensor& result) {
+  std::unique_ptr<CpuTrace> trace = std::move(recording_);
+  const bool replayable = traffic_.only(inputs);
+  traffic_.clear();
+  if (!trace->finish(result) || !replayable) return nullptr;
+  return trace;
+}
+
+void CpuDevice::drop_trace() noexcept {
+  recording_.reset();
+  traffic_.clear();
+}
+
 Tensor CpuDevice::allocate(const TensorSpec& spec) {
+  if (replaying_ != nullptr) {
+    if (const std::shared_ptr<Buffer>& result = replaying_->next_result()) return Tensor(result, spec);
+  }
   const auto kind = is_block_float(spec.dtype) ? CpuBuffer::Kind::block_rows : CpuBuffer::Kind::plain;
-  return Tensor(std::allocate_shared<CpuBuffer>(ArenaAllocator<CpuBuffer>(arena_), *this, arena_,
-                                                tensor_bytes(spec), kind),
-                spec);
+  const bool of_trace = recording_ && recording_->in_call();
+  auto buffer =
+      std::allocate_shared<CpuBuffer>(ArenaAllocator<CpuBuffer>(arena_), *this,
+                                      of_trace ? recording_->arena() : arena_, tensor_bytes(spec), kind);
+  if (of_trace) recording_->allocated(buffer);
+  return Tensor(std::move(buffer), spec);
 }
 
 Tensor CpuDevice::allocate_like(const TensorSpec& spec, const Tensor& like) {
@@ -152,9 +176,10 @@ Tensor CpuDevice::allocate_like(const TensorSpec& spec, const Tensor& like) {
   // Axes from the outermost in memory to the innermost.
   std::array<int, Shape::max_rank> order{};
   for (int i = 0; i < rank; ++i) order[static_cast<std::size_t>(i)] = i;
-  std::stable_sort(order.begin(), order.begin() + rank, [&](int a, int b) {
+  std::sort(order.begin(), order.begin() + rank, [&](int a, int b) {
     const bool unit_a = spec.shape[a] == 1, unit_b = spec.shape[b] == 1;
-    if (unit_a || unit_b) return unit_a && !unit_b;
+    if (unit_a != unit_b) return unit_a;
+    if (unit_a || like.strides()[a] == like.strides()[b]) return a < b;
     return like.strides()[a] > like.strides()[b];
   });
   if (order[static_cast<std::size_t>(rank - 1)] != rank - 1) return dense;
@@ -179,6 +204,7 @@ Tensor CpuDevice::allocate_token_major(const TensorSpec& spec) {
 }
 
 void CpuDevice::write(const Tensor& t, std::span<const float> values) {
+  if (recording_) traffic_.wrote(t);
   if (is_packed(t))
     throw Error("a packed weight cannot be written", to_string(t.spec()), "bind and load it again");
   const IndexSpace rows(t.shape(), {t.strides()}, true);
@@ -200,6 +226,7 @@ void CpuDevice::write(const Tensor& t, std::span<const float> values) {
 }
 
 void CpuDevice::write(const Tensor& t, std::span<const std::int32_t> values) {
+  if (recording_) traffic_.wrote(t);
   const IndexSpace rows(t.shape(), {t.strides()}, true);
   if (static_cast<std::int64_t>(values.size()) != t.shape().elements() || is_block_float(t.dtype()) ||
       is_packed(t)) {
@@ -223,6 +250,7 @@ void CpuDevice::write(const Tensor& t, std::span<const std::int32_t> values) {
 }
 
 void CpuDevice::read(const Tensor& t, std::span<float> values) {
+  if (recording_) traffic_.read();
   if (static_cast<std::int64_t>(values.size()) != t.shape().elements()) {
     throw Error(std::to_string(values.size()) + " values of a tensor " + to_string(t.spec()));
   }
@@ -261,6 +289,7 @@ void CpuDevice::read(const Tensor& t, std::span<float> values) {
 }
 
 void CpuDevice::read(const Tensor& t, std::span<std::int32_t> values) {
+  if (recording_) traffic_.read();
   if (static_cast<std::int64_t>(values.size()) != t.shape().elements() || is_block_float(t.dtype())) {
     throw Error(std::to_string(values.size()) + " integers of a tensor " + to_string(t.spec()));
   }
@@ -491,6 +520,14 @@ bool CpuDevice::supports(const OpCall& call) const {
 }
 
 void CpuDevice::run(OpCall& call) {
+  if (!recording_) [[likely]]
+    return run_kernel(call);
+  recording_->begin_call();
+  run_kernel(call);
+  recording_->end_call(call);
+}
+
+void CpuDevice::run_kernel(OpCall& call) {
   switch (call.op) {
     case OpKind::linear:
       return run_linear(*this, call);

@@ -12,6 +12,7 @@
 #include "kernels.h"
 #include "thread_pool.h"
 #include "ttt/ops/backend.h"
+#include "ttt/ops/trace.h"
 
 namespace ttt::inline v2::cpu {
 
@@ -43,6 +44,15 @@ class CpuBuffer final : public Buffer {
         kind_(kind),
         packed_(packed),
         raw_(const_cast<std::byte*>(memory.data())) {}  // tensors over it are only read
+  // The memory of another one, which must outlive this.
+  struct Alias {};
+  CpuBuffer(const CpuBuffer& of, Alias)
+      : Buffer(of.device()),
+        bytes_(of.bytes_),
+        kind_(of.kind_),
+        packed_(of.packed_),
+        raw_(of.raw_),
+        owned_(of.owned_) {}
   ~CpuBuffer() override {
     if (arena_) arena_->release(raw_, bytes_);
   }
@@ -52,7 +62,8 @@ class CpuBuffer final : public Buffer {
   std::byte* raw() const { return raw_; }
   Kind kind() const { return kind_; }
   const Packed& packed() const { return packed_; }
-  bool owned() const { return arena_ != nullptr; }
+  bool owned() const { return owned_; }  // of a tensor of its own: a kernel may write over it
+  const Arena* arena() const { return arena_.get(); }
 
  private:
   std::shared_ptr<Arena> arena_;
@@ -61,6 +72,7 @@ class CpuBuffer final : public Buffer {
   Kind kind_;
   Packed packed_;
   std::byte* raw_;
+  bool owned_ = arena_ != nullptr;
 };
 
 // Memory that one thread needs inside a call; it grows and stays.
@@ -104,9 +116,12 @@ class WeightOrder {
   Entry* last_ = nullptr;
 };
 
-class CpuDevice final : public Backend {
+class CpuTrace;
+
+class CpuDevice final : public Backend, public Tracer {
  public:
   explicit CpuDevice(const DeviceOptions&);
+  ~CpuDevice() override;
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override;
@@ -125,6 +140,16 @@ class CpuDevice final : public Backend {
   void run(OpCall&) override;
   bool supports(const OpCall&) const override;
 
+  bool can_trace() const override { return true; }
+  // Of wider steps the kernels' work hides what a call costs.
+  std::int64_t most_traced_rows() const override { return 8; }
+  void begin_trace() override;
+  std::unique_ptr<Trace> end_trace(std::span<const Tensor> inputs, const Tensor& result) override;
+  void drop_trace() noexcept override;
+
+  void run_kernel(OpCall&);
+  void set_replaying(CpuTrace* trace) { replaying_ = trace; }
+  const std::shared_ptr<Arena>& arena() const { return arena_; }
   const Kernels& kernels() const { return *kernels_; }
   ThreadPool& pool() { return pool_; }
   WeightOrder& weight_order() { return weight_order_; }
@@ -149,6 +174,9 @@ class CpuDevice final : public Backend {
   ThreadPool pool_;
   WeightOrder weight_order_;
   std::vector<Scratch> scratch_;
+  std::unique_ptr<CpuTrace> recording_;
+  HostTraffic traffic_;  // while it records
+  CpuTrace* replaying_ = nullptr;
 };
 
 inline CpuBuffer& cpu_buffer(const Tensor& t) { return static_cast<CpuBuffer&>(t.buffer()); }

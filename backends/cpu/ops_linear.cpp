@@ -409,9 +409,17 @@ void run_sparse_matmul(CpuDevice& device, OpCall& call) {
   const bool shared = x.dim(-3) == 1 && x.dim(-2) == tokens;  // else an input per choice
   const Elements from(x), from_indices(indices), to(y);
 
-  // Rows sorted by expert, so that each expert's weights are read once.
-  std::vector<std::int64_t> count(static_cast<std::size_t>(p.experts) + 1),
-      order(static_cast<std::size_t>(pairs)), expert_of(static_cast<std::size_t>(pairs));
+  // Rows sorted by expert, so that each expert's weights are read once. Kept between calls; named through a
+  // reference, or every worker would see its own.
+  struct Sorting {
+    std::vector<std::int64_t> count, next, order, expert_of;
+    std::vector<Group> groups;
+  };
+  thread_local Sorting kept_sorting;
+  auto& [count, next, order, expert_of, groups] = kept_sorting;
+  count.assign(static_cast<std::size_t>(p.experts) + 1, 0), next.resize(count.size());
+  order.resize(static_cast<std::size_t>(pairs)), expert_of.resize(order.size());
+  groups.clear();
   std::int64_t kept = 0;
   for (std::int64_t i = 0; i < pairs; ++i) {
     const std::int64_t element = i / choices * indices.strides()[-2] + i % choices * indices.strides()[-1];
@@ -421,8 +429,6 @@ void run_sparse_matmul(CpuDevice& device, OpCall& call) {
     ++count[static_cast<std::size_t>(inside ? expert : p.experts)];
     kept += inside;
   }
-  std::vector<Group> groups;
-  std::vector<std::int64_t> next(static_cast<std::size_t>(p.experts) + 1);
   std::int64_t first = 0;
   for (std::int64_t e = 0; e <= p.experts; ++e) {
     const std::int64_t rows = count[static_cast<std::size_t>(e)];
@@ -449,11 +455,12 @@ void run_sparse_matmul(CpuDevice& device, OpCall& call) {
     std::memset(to.at(order[static_cast<std::size_t>(r)] * p.out), 0,
                 static_cast<std::size_t>(p.out) * bytes_of(y.dtype()));
   }
+  const std::vector<std::int64_t>& rows = kept_sorting.order;
   Product product(device, p, x.dtype() == DataType::bf16);
   product.run(
       groups, Activation{},
       [&](std::int64_t row, auto* values) {
-        const std::int64_t pair = order[static_cast<std::size_t>(row)], token = pair / choices,
+        const std::int64_t pair = rows[static_cast<std::size_t>(row)], token = pair / choices,
                            choice = pair % choices;
         const std::int64_t element =
             shared ? token * x.strides()[-2] : token * x.strides()[-3] + choice * x.strides()[-2];
@@ -462,7 +469,7 @@ void run_sparse_matmul(CpuDevice& device, OpCall& call) {
       [&](std::int64_t row, std::int64_t together, std::int64_t column, std::int64_t n, const float* values,
           std::int64_t ld) {
         for (std::int64_t r = 0; r < together; ++r)
-          store_values(k, values + r * ld, to, order[static_cast<std::size_t>(row + r)] * p.out + column, n);
+          store_values(k, values + r * ld, to, rows[static_cast<std::size_t>(row + r)] * p.out + column, n);
       });
   call.outputs[0] = y;
 }

@@ -2,9 +2,11 @@
 // (sequence, part of the state): within a piece tokens follow each other, so neither threads nor the cut of a
 // sequence into steps change a result.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <span>
 
 #include "access.h"
 
@@ -71,11 +73,22 @@ class Memory {
   float* next_;
 };
 
-// All of a small operand in float32.
-std::vector<float> small(const Kernels& k, const OpCall& call, int i) {
-  if (!call.has(i)) return {};
-  std::vector<float> values(static_cast<std::size_t>(call.in(i).shape().elements()));
-  load_values(k, Elements(call.in(i)), 0, 1, static_cast<std::int64_t>(values.size()), values.data());
+// Small operands in float32, all of each: where they lie, or in memory that all threads read. Empty: absent.
+template <std::size_t n>
+std::array<std::span<const float>, n> small(CpuDevice& device, const OpCall& call, const int (&operands)[n]) {
+  constexpr std::int64_t alignment = 16;
+  const auto count = [&](int i) { return call.has(i) ? call.in(i).shape().elements() : 0; };
+  std::int64_t floats = 0;
+  for (const int i : operands) floats += round_up(count(i), alignment);
+  auto* next = reinterpret_cast<float*>(device.shared_scratch(static_cast<std::size_t>(floats) * 4));
+  std::array<std::span<const float>, n> values;
+  for (std::size_t at = 0; at < n; ++at) {
+    const std::int64_t size = count(operands[at]);
+    if (size == 0) continue;
+    values[at] = {values_at(device.kernels(), Elements(call.in(operands[at])), 0, size, next),
+                  static_cast<std::size_t>(size)};
+    next += round_up(size, alignment);
+  }
   return values;
 }
 
@@ -137,7 +150,8 @@ void conv1d(CpuDevice& device, OpCall& call, const Tensor& y) {
   const std::int64_t channels = x.dim(3), kernel = weight.dim(3), past = kernel - 1;
   const std::int64_t blocks = (channels + channel_block - 1) / channel_block;
   const Rows from(k, x), to(k, y);
-  const std::vector<float> w = small(k, call, 1), bias = small(k, call, 2);
+  const auto operands = small(device, call, {1, 2});
+  const std::span<const float>&w = operands[0], &bias = operands[1];
   const std::int64_t sequences = checked_segments(call);
   const std::int64_t cost = x.dim(2) / std::max<std::int64_t>(sequences, 1) * channel_block * kernel;
   for_each_piece(device, sequences * blocks, cost, [&](std::int64_t begin, std::int64_t end, int thread) {
@@ -185,7 +199,8 @@ void scan(CpuDevice& device, OpCall& call, const Tensor& y) {
   const Tensor &x = call.in(0), &b = call.in(3), &c = call.in(4);
   const std::int64_t heads = at.heads, per_group = heads / at.groups, p = x.dim(3) / heads,
                      n = b.dim(3) / at.groups;
-  const std::vector<float> a = small(k, call, 2), d = small(k, call, 5), dt_bias = small(k, call, 6);
+  const auto operands = small(device, call, {2, 5, 6});
+  const std::span<const float>&a = operands[0], &d = operands[1], &dt_bias = operands[2];
   const bool matrix = !a.empty() && static_cast<std::int64_t>(a.size()) != heads;
   // Heads of one group go together until there is enough to do for a token.
   const std::int64_t block = std::clamp<std::int64_t>(2048 / (p * n), 1, per_group),

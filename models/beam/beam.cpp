@@ -55,10 +55,10 @@ class GatedAttention final : public Mixer {
 
  private:
   static Tensor sharpness(const Step& step) {
-    std::vector<float> factors;
-    for (std::int32_t position : step.positions)
-      factors.push_back(std::exp(0.1f * std::log1p((static_cast<float>(position) + 1) / 2048)));
-    return from_host(*step.device, factors, {1, 1, step.tokens, 1}, DataType::f32);
+    return step.input({1, 1, step.tokens, 1}, DataType::f32, [](const Step& s, std::span<float> factors) {
+      for (std::size_t i = 0; i < factors.size(); ++i)
+        factors[i] = std::exp(0.1f * std::log1p((static_cast<float>(s.positions[i]) + 1) / 2048));
+    });
   }
 
   AttentionSpec spec_;

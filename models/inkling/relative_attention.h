@@ -37,11 +37,11 @@ inline Tensor by_head(const Tensor& x, std::int64_t heads) {
 // 1 + alpha log(position / floor) from `floor` positions on, [1, 1, tokens, 1]: what sharpens attention that
 // has no window. floor 0: ones.
 inline Tensor temperatures(const Step& step, float alpha, float floor) {
-  std::vector<float> t;
-  for (const std::int32_t position : step.positions)
-    t.push_back(floor > 0 ? 1 + alpha * std::log(std::max(1.0f, static_cast<float>(position + 1) / floor))
-                          : 1);
-  return from_host(*step.device, t, {1, 1, step.tokens, 1}, DataType::f32);
+  return step.input({1, 1, step.tokens, 1}, DataType::f32, [=](const Step& s, std::span<float> t) {
+    for (std::size_t i = 0; i < t.size(); ++i)
+      t[i] = floor > 0 ? 1 + alpha * std::log(std::max(1.0f, static_cast<float>(s.positions[i] + 1) / floor))
+                       : 1;
+  });
 }
 
 inline AttentionSpec layer_attention(const HfConfig& c, int layer) {

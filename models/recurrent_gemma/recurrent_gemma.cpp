@@ -69,11 +69,10 @@ class RecurrentUnit final : public Mixer {
   // 1 in the rows at position 0, else 0: the same for all layers of a step.
   static const Tensor& beginnings(const Step& step) {
     Tensor& rows = step.slots["recurrent_unit.beginnings"];
-    if (!rows) {
-      std::vector<float> values;
-      for (const std::int32_t position : step.positions) values.push_back(position == 0 ? 1.0f : 0.0f);
-      rows = from_host(*step.device, values, {1, 1, step.tokens, 1}, DataType::f32);
-    }
+    if (!rows)
+      rows = step.input({1, 1, step.tokens, 1}, DataType::f32, [](const Step& s, std::span<float> values) {
+        for (std::size_t i = 0; i < values.size(); ++i) values[i] = s.positions[i] == 0 ? 1.0f : 0.0f;
+      });
     return rows;
   }
 

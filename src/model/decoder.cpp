@@ -2,12 +2,15 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
 
 #include "model/blocks.h"
 #include "model/recurrent.h"
 #include "model/step_builder.h"
+#include "model/step_traces.h"
+#include "ops/composed.h"
 #include "ttt/debug/check.h"
 #include "ttt/model/bound_weights.h"
 #include "ttt/modules/attention.h"
@@ -297,20 +300,24 @@ class Builder {
   std::map<std::string, LazyWeight, std::less<>> weights_;
 };
 
-std::vector<float> sinusoids(const PositionSpec& spec, std::span<const std::int32_t> positions,
-                             std::int64_t dim) {
-  const std::int64_t half = dim / 2;
+// A row of values for each position.
+void fill_sinusoids(const PositionSpec& spec, std::span<const std::int32_t> positions,
+                    std::span<float> values) {
+  const std::size_t dim = values.size() / positions.size(), half = dim / 2;
   const auto n = static_cast<double>(spec.kind == PositionKind::sinusoidal ? half : half - 1);
-  std::vector<float> rows(positions.size() * static_cast<std::size_t>(dim));
   for (std::size_t r = 0; r < positions.size(); ++r) {
-    for (std::int64_t i = 0; i < half; ++i) {
+    for (std::size_t i = 0; i < half; ++i) {
       const double angle = (positions[r] + spec.offset) * std::pow(10000.0, -static_cast<double>(i) / n);
-      float* row = &rows[r * static_cast<std::size_t>(dim)];
+      float* row = &values[r * dim];
       row[i] = static_cast<float>(std::sin(angle));
       row[half + i] = static_cast<float>(std::cos(angle));
     }
   }
-  return rows;
+}
+
+std::uint64_t next_number() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
 }
 
 class DecoderLM final : public CausalLM, public BoundWeights {
@@ -361,6 +368,7 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     limits_.recurrent = std::ranges::any_of(
         spec_.layers, [&](const LayerSpec& l) { return !state_slots(l, spec_.dim).empty(); });
     limits_.rounded_tables = can_trace(*device_);
+    if (limits_.rounded_tables) most_traced_rows_ = dynamic_cast<const Tracer&>(*device_).most_traced_rows();
   }
 
   const ModelSpec& spec() const override { return spec_; }
@@ -423,19 +431,8 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     const perf::Zone whole("step", perf::ZoneKind::step);
     StepOutput output{
         .rows = static_cast<std::int64_t>(batch.logit_rows.size()), .vocab = spec_.vocab, .logits = {}};
-    if (is_traced(batch)) {
-      const std::string key = "decode of " + std::to_string(batch.sequences()) + " by " +
-                              std::to_string(reinterpret_cast<std::uintptr_t>(this)) + ", pages " +
-                              std::to_string(page_columns(batch.table_width, limits_));
-      try {
-        const TracedStep traced(*device_, key);
-        output.logits = to_host(logits(batch, state));
-        return output;
-      } catch (const TraceRefused&) {
-        // Nothing has run.
-      }
-    }
-    if (Tensor wanted = logits(batch, state)) output.logits = HostValues(std::move(wanted));
+    if (Tensor wanted = is_traced(batch) ? traced_logits(batch, state) : logits(batch, state))
+      output.logits = HostValues(std::move(wanted));
     return output;
   }
 
@@ -493,13 +490,67 @@ class DecoderLM final : public CausalLM, public BoundWeights {
 
   // Decode steps of a device that can record them; whoever looks into a step sees it run.
   bool is_traced(const Batch& batch) const {
-    return limits_.rounded_tables && batch.tokens.size() == batch.sequences() &&
-           batch.logit_rows.size() == batch.tokens.size() && !debug::tapping() && !debug::checking();
+    return static_cast<std::int64_t>(batch.tokens.size()) <= most_traced_rows_ &&
+           batch.tokens.size() == batch.sequences() && batch.logit_rows.size() == batch.tokens.size() &&
+           !debug::tapping() && !debug::checking() && !perf::recording() && !ops::composed::forced();
+  }
+
+  // The first step of a key runs plainly, so that weights are there and programs built, the second is
+  // recorded, later ones are replayed: without modules, checks or allocations.
+  Tensor traced_logits(const Batch& batch, State& state) const {
+    TracedStep& known =
+        StepTraces::of(state).find({.model = number_,
+                                    .rows = batch.tokens.size(),
+                                    .page_columns = page_columns(batch.table_width, limits_)});
+    if (known.is_of(state)) {
+      build_step(batch, state, *device_, limits_, known.built);
+      for (StepInput& input : known.inputs) input.write(known.built.step);
+      return known.trace->replay();
+    }
+    known.forget();
+    if (++known.runs == 1 || known.refused) return logits(batch, state);
+    try {
+      return recorded_logits(batch, state, known);
+    } catch (const TraceRefused&) {
+      known.forget();
+      known.refused = true;
+      return logits(batch, state);
+    }
+  }
+
+  Tensor recorded_logits(const Batch& batch, State& state, TracedStep& traced) const {
+    Recording recording(*device_);
+    build_step(batch, state, *device_, limits_, traced.built);
+    Step& step = traced.built.step;
+    step.inputs = &traced.inputs;
+    const std::uint64_t looks = looks_at_rows();
+    Tensor result = logits(batch, traced.built);
+    const bool depends_on_rows = looks_at_rows() != looks;
+    step.embedding = {}, step.slots.clear(), step.rope_rows.clear(), step.row_places_ = {};
+    std::vector<Tensor> inputs{step.ids};
+    for (const Tensor& t : {step.page_table, step.segments, step.decode_positions}) {
+      if (t) inputs.push_back(t);
+    }
+    for (const StepInput& input : traced.inputs) inputs.push_back(input.tensor);
+    if (depends_on_rows) inputs.clear();  // the calls follow from more than these
+    traced.trace = recording.end(inputs, result);
+    if (traced.trace) {
+      traced.memory = memory_of(state);
+    } else {
+      traced.forget();
+      traced.refused = true;
+    }
+    return result;
+  }
+
+  Tensor logits(const Batch& batch, State& state) const {
+    BuiltStep built;
+    build_step(batch, state, *device_, limits_, built);
+    return logits(batch, built);
   }
 
   // The logits of the rows that want them [1, 1, rows, vocab]; undefined where none does.
-  Tensor logits(const Batch& batch, State& state) const {
-    BuiltStep built = build_step(batch, state, *device_, limits_);
+  Tensor logits(const Batch& batch, BuiltStep& built) const {
     Step& step = built.step;
     const ModuleName top{};
     Tensor x = embed(step);
@@ -531,12 +582,15 @@ class DecoderLM final : public CausalLM, public BoundWeights {
     if (embed_in_) x = between(*embed_in_, x, step.mode);
     if (spec_.positions) {
       if (position_embed_) {
-        std::vector<std::int32_t> rows(step.positions.begin(), step.positions.end());
-        for (std::int32_t& row : rows) row += spec_.positions->offset;
-        x = ops::add(std::move(x), (*position_embed_)(from_host(*device_, rows, {1, 1, 1, step.tokens})));
+        const auto entries = [this](const Step& s, std::span<std::int32_t> ids) {
+          for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = s.positions[i] + spec_.positions->offset;
+        };
+        x = ops::add(std::move(x), (*position_embed_)(step.input({1, 1, 1, step.tokens}, entries)));
       } else {
-        const std::vector<float> rows = sinusoids(*spec_.positions, step.positions, spec_.dim);
-        const Tensor table = from_host(*device_, rows, {1, 1, step.tokens, spec_.dim}, x.dtype());
+        const auto rows = [this](const Step& s, std::span<float> values) {
+          fill_sinusoids(*spec_.positions, s.positions, values);
+        };
+        const Tensor table = step.input({1, 1, step.tokens, spec_.dim}, x.dtype(), rows);
         x = ops::add(std::move(x), ops::mesh_partition(table, -1, stream_axis));
       }
     }
@@ -560,6 +614,8 @@ class DecoderLM final : public CausalLM, public BoundWeights {
   Target target_;
   std::shared_ptr<Backend> device_;
   StepLimits limits_;
+  std::int64_t most_traced_rows_ = 0;
+  const std::uint64_t number_ = next_number();  // of all models of the process
   std::unique_ptr<Embedding> embed_, position_embed_;
   std::optional<Linear> embed_in_, embed_out_;
   std::optional<BlockNorm> embed_norm_, norm_;

@@ -49,11 +49,10 @@ void check(const Batch& batch, const State& state, const StepLimits& limits) {
              "the block table must name allocated blocks");
     }
   }
-  if (limits.recurrent) {
-    std::vector<std::int32_t> used(batch.slots.begin(), batch.slots.end());
-    std::ranges::sort(used);
-    if (const auto twice = std::ranges::adjacent_find(used); twice != used.end())
-      throw Error("two sequences in slot " + std::to_string(*twice), "CausalLM::step",
+  for (std::size_t s = 1; limits.recurrent && s < n; ++s) {
+    const auto before = batch.slots.first(s);
+    if (std::ranges::find(before, batch.slots[s]) != before.end())
+      throw Error("two sequences in slot " + std::to_string(batch.slots[s]), "CausalLM::step",
                   "give each sequence a slot of its own");
   }
   for (std::int32_t token : batch.tokens) {
@@ -76,63 +75,72 @@ std::int32_t page_columns(std::int32_t table_width, const StepLimits& limits) {
   return static_cast<std::int32_t>(limits.rounded_tables ? std::bit_ceil(std::max(width, least)) : width);
 }
 
-BuiltStep build_step(const Batch& batch, State& state, Backend& device, const StepLimits& limits) {
+void build_step(const Batch& batch, State& state, Backend& device, const StepLimits& limits,
+                BuiltStep& built) {
   check(batch, state, limits);
   const std::size_t n = batch.sequences();
   const auto count_of = [&](std::size_t s) { return batch.row_begin[s + 1] - batch.row_begin[s]; };
-  std::vector<std::size_t> order(n);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_partition(order.begin(), order.end(), [&](std::size_t s) { return count_of(s) == 1; });
+  built.order.resize(n);
+  std::iota(built.order.begin(), built.order.end(), std::size_t{0});
+  const bool all_decode = batch.tokens.size() == n;
+  if (!all_decode)
+    std::stable_partition(built.order.begin(), built.order.end(),
+                          [&](std::size_t s) { return count_of(s) == 1; });
 
-  BuiltStep built;
   Step& step = built.step;
   step.tokens = static_cast<std::int64_t>(batch.tokens.size());
   step.state = &state;
   step.device = &device;
+  step.sequences.clear();
   step.sequences.reserve(n);
   step.positions.resize(batch.tokens.size());
   built.row_of_token.resize(batch.tokens.size());
 
   const auto given = static_cast<std::size_t>(std::max(batch.table_width, 0)),
              width = static_cast<std::size_t>(page_columns(batch.table_width, limits));
-  std::vector<std::int32_t> ids(batch.tokens.size()), table(n * width, -1), decode_positions;
+  built.ids.resize(batch.tokens.size());
+  built.table.assign(n * width, -1);
+  built.decode_positions.clear();
   std::size_t row = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t s = order[i];
+    const std::size_t s = built.order[i];
     const std::int32_t count = count_of(s);
     step.sequences.push_back({.first = static_cast<std::int64_t>(row),
                               .count = count,
                               .context = batch.context[s],
                               .slot = batch.slots.empty() ? 0 : batch.slots[s],
                               .page_row = static_cast<std::int64_t>(i)});
-    if (count == 1) decode_positions.push_back(batch.context[s]);
+    if (count == 1) built.decode_positions.push_back(batch.context[s]);
     for (std::int32_t k = 0; k < count; ++k, ++row) {
       const auto token = static_cast<std::size_t>(batch.row_begin[s] + k);
-      ids[row] = batch.tokens[token];
+      built.ids[row] = batch.tokens[token];
       step.positions[row] = batch.context[s] + k;
       built.row_of_token[token] = static_cast<std::int32_t>(row);
     }
     if (limits.paged)
       std::copy_n(batch.block_tables.begin() + static_cast<std::ptrdiff_t>(s * given), given,
-                  table.begin() + static_cast<std::ptrdiff_t>(i * width));
+                  built.table.begin() + static_cast<std::ptrdiff_t>(i * width));
   }
-  step.decode_rows = static_cast<std::int64_t>(decode_positions.size());
+  step.decode_rows = static_cast<std::int64_t>(built.decode_positions.size());
   step.mode = step.decode_rows == step.tokens ? Mode::decode : Mode::prefill;
-  step.ids = from_host(device, ids, {1, 1, 1, step.tokens});
+  const auto place = [&](Tensor& tensor, std::span<const std::int32_t> values, const Shape& shape) {
+    if (tensor)
+      device.write(tensor, values);
+    else
+      tensor = from_host(device, values, shape);
+  };
+  place(step.ids, built.ids, {1, 1, 1, step.tokens});
   if (limits.paged)
-    step.page_table =
-        from_host(device, table, {static_cast<std::int64_t>(n), static_cast<std::int64_t>(width)});
+    place(step.page_table, built.table, {static_cast<std::int64_t>(n), static_cast<std::int64_t>(width)});
   if (limits.recurrent) {
-    std::vector<std::int32_t> segments;
+    built.segments.clear();
     for (const SequenceRows& rows : step.sequences) {
       for (const std::int64_t value : {rows.first, rows.count, rows.slot, std::int64_t{rows.context == 0}})
-        segments.push_back(static_cast<std::int32_t>(value));
+        built.segments.push_back(static_cast<std::int32_t>(value));
     }
-    step.segments = from_host(device, segments, {static_cast<std::int64_t>(n), 4});
+    place(step.segments, built.segments, {static_cast<std::int64_t>(n), 4});
   }
-  if (!decode_positions.empty())
-    step.decode_positions = from_host(device, decode_positions, {step.decode_rows});
-  return built;
+  if (step.decode_rows > 0) place(step.decode_positions, built.decode_positions, {step.decode_rows});
 }
 
 }  // namespace ttt::inline v2

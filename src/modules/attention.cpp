@@ -231,13 +231,13 @@ ops::QkvHeads Attention::heads(const Tensor& x, const Step& step) const {
 }
 
 Tensor Attention::temperatures(const Step& step) const {
-  const QueryTemperature& t = *plan_.spec.temperature;
-  std::vector<float> factors;
-  factors.reserve(step.positions.size());
-  for (std::int32_t position : step.positions)
-    factors.push_back(1 +
-                      t.scale * std::log1p(std::floor((static_cast<float>(position) + t.offset) / t.length)));
-  return from_host(*step.device, factors, {1, 1, step.tokens, 1}, DataType::f32);
+  return step.input({1, 1, step.tokens, 1}, DataType::f32,
+                    [t = *plan_.spec.temperature](const Step& s, std::span<float> factors) {
+                      for (std::size_t i = 0; i < factors.size(); ++i)
+                        factors[i] =
+                            1 + t.scale * std::log1p(std::floor(
+                                              (static_cast<float>(s.positions[i]) + t.offset) / t.length));
+                    });
 }
 
 Tensor Attention::output(Tensor context, const Tensor& x, const Step& step) const {

@@ -18,13 +18,42 @@ LazyWeight Home::bind(const LazyWeight& weight, DataType dtype, const MemoryConf
   return result;
 }
 
+static thread_local std::uint64_t looks = 0;
+std::uint64_t looks_at_rows() { return looks; }
+void detail::look_at_rows() { ++looks; }
+
+template <class T>
+static Tensor make_input(const Step& step, const TensorSpec& spec, const Step::Fill<T>& fill) {
+  const Tensor tensor = step.device->allocate(spec);
+  StepInput input{.tensor = tensor,
+                  .write = [tensor, fill, values = std::vector<T>()](const Step& s) mutable {
+                    values.assign(static_cast<std::size_t>(tensor.shape().elements()), T{});
+                    fill(s, values);
+                    s.device->write(tensor, std::span<const T>(values));
+                  }};
+  const std::uint64_t before = looks;
+  input.write(step);
+  looks = before;  // a replay looks too
+  if (step.inputs != nullptr) step.inputs->push_back(std::move(input));
+  return tensor;
+}
+
+Tensor Step::input(const Shape& shape, DataType dtype, const Fill<float>& fill) const {
+  return make_input(*this, {.shape = shape, .dtype = dtype}, fill);
+}
+Tensor Step::input(const Shape& shape, const Fill<std::int32_t>& fill) const {
+  return make_input(*this, {.shape = shape, .dtype = DataType::i32, .layout = Layout::row_major}, fill);
+}
+
 const Step::RowPlaces& Step::row_places() const {
   if (!row_places_.positions) {
-    std::vector<std::int32_t> rows(positions.size());
-    for (const SequenceRows& sequence : sequences)
-      std::fill_n(rows.begin() + sequence.first, sequence.count,
-                  static_cast<std::int32_t>(sequence.page_row));
-    row_places_ = {from_host(*device, positions, {tokens}), from_host(*device, rows, {tokens})};
+    row_places_.positions = input({tokens}, [](const Step& step, std::span<std::int32_t> values) {
+      std::ranges::copy(step.positions, values.begin());
+    });
+    row_places_.page_rows = input({tokens}, [](const Step& step, std::span<std::int32_t> values) {
+      for (const SequenceRows& rows : step.sequences)
+        std::fill_n(values.begin() + rows.first, rows.count, static_cast<std::int32_t>(rows.page_row));
+    });
   }
   return row_places_;
 }

@@ -15,7 +15,9 @@ inline Tensor decode_rows_of(const Tensor& x, const Step& step) {
 }
 // The sequences that bring more than one row.
 inline std::span<const SequenceRows> prefill_sequences(const Step& step) {
-  return std::span(step.sequences).subspan(static_cast<std::size_t>(step.decode_rows));
+  const auto decode = static_cast<std::size_t>(step.decode_rows);
+  if (decode == step.sequences.size()) return {};
+  return std::span(step.sequences).subspan(decode);
 }
 
 }  // namespace ttt::inline v2

@@ -159,9 +159,10 @@ Rope Rope::from_config(const RopeConfig& config, const Target& target, const Hom
   return Rope(resolve(config, target));
 }
 
-static std::pair<Tensor, Tensor> make_rows(const RopePlan& plan, const Step& step) {
+// cos or sin of the angle of each row and pair of dimensions.
+static void fill_rows(const RopePlan& plan, const Step& step, float (*function)(float),
+                      std::span<float> values) {
   const std::size_t half = plan.inv_freq.size();
-  std::vector<float> cos(static_cast<std::size_t>(step.tokens) * half), sin(cos.size());
   const bool by_length = plan.spec.scaling.kind == RopeScalingKind::dynamic ||
                          plan.spec.scaling.kind == RopeScalingKind::longrope;
   for (const SequenceRows& sequence : step.sequences) {
@@ -170,17 +171,20 @@ static std::pair<Tensor, Tensor> make_rows(const RopePlan& plan, const Step& ste
     const std::vector<float>& inv_freq = by_length ? own : plan.inv_freq;
     for (std::int64_t r = sequence.first; r < sequence.first + sequence.count; ++r) {
       const auto position = static_cast<float>(step.positions[static_cast<std::size_t>(r)]);
-      const std::size_t base = static_cast<std::size_t>(r) * half;
-      for (std::size_t i = 0; i < half; ++i) {
-        const float angle = position * inv_freq[i];
-        cos[base + i] = std::cos(angle) * plan.cos_sin_scale;
-        sin[base + i] = std::sin(angle) * plan.cos_sin_scale;
-      }
+      float* row = &values[static_cast<std::size_t>(r) * half];
+      for (std::size_t i = 0; i < half; ++i) row[i] = function(position * inv_freq[i]) * plan.cos_sin_scale;
     }
   }
-  const Shape shape{1, 1, step.tokens, static_cast<std::int64_t>(half)};
-  return {from_host(*step.device, cos, shape, DataType::f32),
-          from_host(*step.device, sin, shape, DataType::f32)};
+}
+
+static std::pair<Tensor, Tensor> make_rows(const RopePlan& plan, const Step& step) {
+  const auto rows = [&](float (*function)(float)) {
+    return step.input(
+        {1, 1, step.tokens, static_cast<std::int64_t>(plan.inv_freq.size())}, DataType::f32,
+        [&plan, function](const Step& s, std::span<float> values) { fill_rows(plan, s, function, values); });
+  };
+  return {rows([](float angle) { return std::cos(angle); }),
+          rows([](float angle) { return std::sin(angle); })};
 }
 
 Tensor Rope::forward(Tensor x, const Step& step) const {

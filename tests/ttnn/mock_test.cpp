@@ -62,7 +62,7 @@ TEST_F(Mock, TheDeviceSaysWhatItIs) {
 
 TEST_F(Mock, TracesAreACapabilityThatAMockLacks) {
   EXPECT_FALSE(can_trace(*device_));
-  EXPECT_THROW(TracedStep(*device_, "key"), Error);
+  EXPECT_THROW(Recording recording(*device_), Error);
 }
 
 TEST_F(Mock, AssertionsOfTtnnArriveAsOneSentence) {

@@ -143,7 +143,7 @@ TtnnDevice::~TtnnDevice() {
   }
   const Gil gil;
   if (is_part_) {  // closed with the whole
-    forget();
+    exchange_ = Ref();
     handle_ = Ref();
     return;
   }
@@ -160,15 +160,9 @@ Ref TtnnDevice::make_exchange() {
   return upload(values.data(), {.shape = {1, 1, 32, 32}, .dtype = DataType::bf16});
 }
 
-// What the device keeps of its own.
-void TtnnDevice::forget() {
-  steps_.clear();
-  exchange_ = Ref();
-}
-
 void TtnnDevice::close() {
   if (!handle_ || ledger_->closed) return;
-  forget();
+  exchange_ = Ref();
   ledger_->closed = true;
   try {
     call(library_.member("close_mesh_device"), {handle_});
@@ -240,19 +234,22 @@ void TtnnDevice::write_values(const Tensor& t, std::span<const T> values) {
     throw Error(std::to_string(values.size()) + " values for a tensor of shape " + to_string(t.shape()));
   }
   if (values.empty()) return;
+  if (records_) traffic_.wrote(t);
   const Gil gil;
   TtnnBuffer& buffer = buffer_of(t);
   const std::int64_t whole = buffer.whole().shape.elements();
   if (t.contiguous() && t.offset() == 0 && whole == t.shape().elements()) {
-    if (const Tensor* recorded = steps_.waits() ? steps_.input(t) : nullptr) {
+    if (buffer.stays()) {
+      buffer.overwritten();
       call(library_.function("copy_host_to_device_tensor"),
-           {host_tensor(values.data(), buffer.whole()), buffer_of(*recorded).tensor()});
+           {host_tensor(values.data(), buffer.whole()), buffer.tensor()});
     } else {
       buffer.set(upload(values.data(), buffer.whole()));
     }
     if constexpr (std::is_same_v<T, std::int32_t>) {
       if (element_size(t.dtype()) == sizeof(T)) buffer.remember(values);
     }
+    if (records_) buffer.stay();
     return;
   }
   // A part of a tensor: through the host.
@@ -297,7 +294,10 @@ void TtnnDevice::read_values(const Ref& tensor, std::span<T> values) {
 template <class T>
 void TtnnDevice::read_tensor(const Tensor& t, std::span<T> values) {
   if (values.empty()) return;
-  if (steps_.waits()) steps_.before_read(t);
+  if (records_) {
+    traffic_.read();
+    waiting_.run();
+  }
   if constexpr (std::is_same_v<T, std::int32_t>) {
     const std::span<const std::int32_t> sent = buffer_of(t).sent();
     if (sent.size() == values.size() && t.contiguous()) {
@@ -336,37 +336,73 @@ Ref TtnnDevice::materialise(const Tensor& t) {
 
 namespace {
 
+// It may outlive the device's object, and the device.
 class DeviceTrace final : public Trace {
  public:
-  DeviceTrace(TtnnDevice& device, Ref id) : device_(device), ledger_(device.ledger()), id_(std::move(id)) {}
+  DeviceTrace(TtnnDevice& device, Ref id, Tensor result)
+      : library_(device.library()),
+        handle_(device.handle()),
+        ledger_(device.ledger()),
+        id_(std::move(id)),
+        result_(std::move(result)) {}
   ~DeviceTrace() override {
     if (ledger_->closed) {
-      (void)id_.release();
+      (void)id_.release(), (void)handle_.release();
       return;
     }
     const Gil gil;
     try {
-      call(device_.library().member("release_trace"), {device_.handle(), id_});
+      call(library_.member("release_trace"), {handle_, id_});
     } catch (const Error&) {
       // The device is lost, and the trace with it.
     }
-    id_ = Ref();
+    id_ = Ref(), handle_ = Ref();
   }
-  void replay() override {
+  Tensor replay() override {
     const Gil gil;
-    call(device_.library().member("execute_trace"), {device_.handle(), id_},
+    call(library_.member("execute_trace"), {handle_, id_},
          {{"cq_id", number(0)}, {"blocking", boolean(false)}});
+    return result_;
   }
 
  private:
-  TtnnDevice& device_;
+  Library& library_;
+  Ref handle_;
   std::shared_ptr<Ledger> ledger_;
   Ref id_;
+  Tensor result_;
 };
 
 }  // namespace
 
-std::unique_ptr<Trace> TtnnDevice::record(const std::function<void()>& work) {
+void TtnnDevice::begin_trace() {
+  records_ = true;
+  waiting_.begin();
+}
+
+void TtnnDevice::drop_trace() noexcept {
+  records_ = false;
+  waiting_.clear(), traffic_.clear();
+}
+
+std::unique_ptr<Trace> TtnnDevice::end_trace(std::span<const Tensor> inputs, const Tensor& result) {
+  struct Ending {
+    TtnnDevice& device;
+    ~Ending() { device.drop_trace(); }
+  } const ending{*this};
+  if (!traffic_.only(inputs)) {
+    waiting_.run();
+    return nullptr;
+  }
+  std::unique_ptr<Trace> trace;
+  try {
+    trace = record([&] { waiting_.run(); }, result);
+  } catch (const std::exception& error) { throw TraceRefused(error.what()); }
+  trace->replay();
+  return waiting_.leave_only(result) ? std::move(trace) : nullptr;
+}
+
+std::unique_ptr<Trace> TtnnDevice::record(const std::function<void()>& work, const Tensor& result) {
   Ref id;
   {
     const Gil gil;
@@ -380,7 +416,7 @@ std::unique_ptr<Trace> TtnnDevice::record(const std::function<void()>& work) {
   recording_ = false;
   const Gil gil;
   call(library_.member("end_trace_capture"), {handle_, id}, {{"cq_id", number(0)}});
-  auto trace = std::make_unique<DeviceTrace>(*this, std::move(id));
+  auto trace = std::make_unique<DeviceTrace>(*this, std::move(id), result);
   if (failed) std::rethrow_exception(failed);
   return trace;
 }

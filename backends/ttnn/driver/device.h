@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -9,8 +10,9 @@
 #include <vector>
 
 #include "library.h"
-#include "ttt/ops/step_traces.h"
 #include "ttt/ops/submesh.h"
+#include "ttt/ops/trace.h"
+#include "ttt/ops/waiting_calls.h"
 
 namespace ttt::inline v2::ttnn {
 
@@ -39,6 +41,10 @@ class TtnnBuffer final : public Buffer {
   // decides how an op is composed (rows of sequences, pages) is read back without asking the device.
   std::span<const std::int32_t> sent() const { return sent_; }
   void remember(std::span<const std::int32_t> values) { sent_.assign(values.begin(), values.end()); }
+  // Where a trace reads the tensor it stays: what is written goes into it.
+  bool stays() const { return stays_; }
+  void stay() { stays_ = true; }
+  void overwritten() { derived_.clear(), sent_.clear(); }
   // A form of the tensor that some kernel takes, made once: it is dropped when the tensor is written.
   template <class Make>
   const Ref& derived(int form, Make&& make) {
@@ -53,6 +59,7 @@ class TtnnBuffer final : public Buffer {
   std::size_t bytes_;
   std::shared_ptr<Ledger> ledger_;
   Ref tensor_;
+  bool stays_ = false;
   std::vector<std::pair<int, Ref>> derived_;
   std::vector<std::int32_t> sent_;
 };
@@ -87,9 +94,9 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
   std::size_t peak_bytes() const override { return ledger_->peak; }
 
   bool can_trace() const override { return !mock_; }  // a mock cluster ends the process
-  std::unique_ptr<Trace> record(const std::function<void()>& work) override;
-  void bind(const Tensor& promised, const Tensor& made) override;
-  StepTraces& steps() override { return steps_; }
+  void begin_trace() override;
+  std::unique_ptr<Trace> end_trace(std::span<const Tensor> inputs, const Tensor& result) override;
+  void drop_trace() noexcept override;
   bool recording() const { return recording_; }
 
   bool supports(const OpCall&) const override;
@@ -125,7 +132,8 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
   Ref to_device(const Ref& host, const TensorSpec&);
   Ref mesh_mapper(const WeightSpec&);
   Ref make_exchange();
-  void forget();
+  std::unique_ptr<Trace> record(const std::function<void()>& work, const Tensor& result);
+  void bind(const Tensor& promised, const Tensor& made);
 
   Library& library_;  // of the process: it is never taken down
   Mesh mesh_;
@@ -134,7 +142,9 @@ class TtnnDevice final : public Backend, public Tracer, public Divisible {
   CoreCoord grid_{};
   Ref handle_;
   std::shared_ptr<Ledger> ledger_ = std::make_shared<Ledger>();
-  StepTraces steps_{*this, *this};
+  WaitingCalls waiting_{*this, [this](const Tensor& promised, const Tensor& made) { bind(promised, made); }};
+  HostTraffic traffic_;  // while it records
+  bool records_ = false;
   Ref exchange_;
 };
 

@@ -78,7 +78,7 @@ bool TtnnDevice::supports(const OpCall& call) const {
 }
 
 void TtnnDevice::run(OpCall& call) {
-  if (steps_.waits()) return steps_.call(call);
+  if (waiting_.waits()) return waiting_.call(call);
   const Gil gil;
   Context context(*this, call);
   try {

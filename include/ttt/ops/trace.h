@@ -1,12 +1,13 @@
-// Traces: calls that a device records once and runs again without being told each of them, on the same
-// buffers. A capability that few backends have: TTNN on a card has it, a mock cluster and the processor have
-// not.
+// Traces: calls that a device notes once and runs again without being told each of them, on the same buffers.
+// A capability of a backend: a card and the processor have it, a mock cluster and a simulated mesh have not.
 #pragma once
 
-#include <functional>
+#include <cstdint>
+#include <limits>
 #include <memory>
+#include <span>
 #include <stdexcept>
-#include <string>
+#include <vector>
 
 #include "ttt/ops/backend.h"
 
@@ -15,47 +16,60 @@ namespace ttt::inline v2 {
 class Trace {
  public:
   virtual ~Trace();
-  virtual void replay() = 0;  // enqueues the recorded calls; does not wait for them
+  // Runs the calls again (a card's are enqueued and not waited for): their result. It is the caller's own, or
+  // holds until the next replay where others share it.
+  virtual Tensor replay() = 0;
 };
 
-class StepTraces;
-
-// What a backend that can record derives from besides Backend. It asks steps() in its run(), write() and
-// read() first.
-class Tracer {
- public:
-  virtual ~Tracer();
-  virtual bool can_trace() const = 0;
-  // Runs `work` while the device records its calls and runs none of them. It neither reads nor writes, its
-  // programs are built. Error where the device cannot record it.
-  virtual std::unique_ptr<Trace> record(const std::function<void()>& work) = 0;
-  // The memory of `promised`, which allocate() gave, is `made`'s from here on.
-  virtual void bind(const Tensor& promised, const Tensor& made) = 0;
-  virtual StepTraces& steps() = 0;
-};
-
-bool can_trace(const Backend&);
-
-// A step could not be recorded; nothing of it has run. It is to be run once more, and will not wait then.
+// The calls could not be recorded; none of them has run. They are to be made once more, without a trace.
 class TraceRefused : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// The part of a step from its first write to the read of what it made, on a device that can trace. Equal keys
-// promise equal calls: the first step of a key runs plainly, so that programs are built; from the second on
-// calls wait for the read, to be recorded or, where the trace of an earlier step holds the same calls,
-// replayed after this step's inputs are written over that one's. Calls that differ from the recorded ones run
-// plainly, so a wrong key costs time and no correctness. Steps do not overlap on a device.
-class TracedStep {
+// What a backend that can record derives from besides Backend.
+class Tracer {
  public:
-  TracedStep(Backend&, const std::string& key);  // Error where !can_trace
-  ~TracedStep();
-  TracedStep(const TracedStep&) = delete;
-  TracedStep& operator=(const TracedStep&) = delete;
+  virtual ~Tracer();
+  virtual bool can_trace() const = 0;
+  // The widest step that gains by a trace.
+  virtual std::int64_t most_traced_rows() const { return std::numeric_limits<std::int64_t>::max(); }
+  // The device notes the calls, writes and reads from here on. One trace at a time.
+  virtual void begin_trace() = 0;
+  // Ends it; the calls have run, and `result`, until the first replay, is what they made. A replay makes it
+  // of what the host has written into `inputs` meanwhile. Null where there can be none: something else was
+  // written, or something read, so that calls may follow from more than the inputs, or somebody holds more of
+  // what they made than the result. May throw TraceRefused.
+  virtual std::unique_ptr<Trace> end_trace(std::span<const Tensor> inputs, const Tensor& result) = 0;
+  virtual void drop_trace() noexcept = 0;  // ends it; calls that have not run are forgotten
+};
+
+bool can_trace(const Backend&);
+
+// Notes calls for its lifetime, on a device that can trace (Error otherwise).
+class Recording {
+ public:
+  explicit Recording(Backend&);
+  ~Recording();
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+  std::unique_ptr<Trace> end(std::span<const Tensor> inputs, const Tensor& result);  // Tracer::end_trace
 
  private:
-  StepTraces& steps_;
+  Tracer* tracer_;
+};
+
+// For Tracers: what the host writes and reads while they record.
+class HostTraffic {
+ public:
+  void wrote(const Tensor& t) { written_.push_back(t.buffer_ptr()); }
+  void read() { read_ = true; }
+  bool only(std::span<const Tensor> inputs) const;  // nothing was read, nothing but these written
+  void clear() { written_.clear(), read_ = false; }
+
+ private:
+  std::vector<std::shared_ptr<Buffer>> written_;
+  bool read_ = false;
 };
 
 }  // namespace ttt::inline v2
