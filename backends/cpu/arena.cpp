@@ -25,8 +25,8 @@ Arena::Header* Arena::new_block(std::size_t index, std::size_t bytes) {
   static_assert(sizeof(Header) <= alignment);
   if (bytes > std::numeric_limits<std::size_t>::max() - alignment) throw std::bad_alloc();
   const std::size_t size = alignment + bytes;
-  void* memory = std::aligned_alloc(size < huge_page ? alignment : huge_page, size);
-  if (memory == nullptr) throw std::bad_alloc();
+  void* memory = nullptr;  // aligned_alloc would ask for whole pages
+  if (posix_memalign(&memory, size < huge_page ? alignment : huge_page, size) != 0) throw std::bad_alloc();
   // KV caches: their rows are read from places far apart.
   if (size >= huge_page) want_huge_pages(memory, size / huge_page * huge_page);
   return new (memory) Header{.index = index, .next = nullptr};
