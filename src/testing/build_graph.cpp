@@ -63,8 +63,8 @@ BuildGraph BuildGraph::read(const fs::path& build_folder) {
   if (graph.source_folder_.empty() || !fs::exists(graph.build_folder_ / "build.ninja"))
     throw Error("no build tree of Ninja", printable(build_folder.string(), 200), build_first);
   graph.read_dependencies();
-  graph.read_symbols();
   graph.read_targets();
+  graph.read_symbols();
   graph.read_tests();
   return graph;
 }
@@ -130,12 +130,17 @@ void BuildGraph::read_symbols() {
       definers[symbol].strong.push_back(object->second);
     }
   }
+  // What a program defines is its own, also where it is named as a library's (operator new of a test).
+  const auto serves = [&](int definer, int user) {
+    const std::string& target = objects_[static_cast<std::size_t>(definer)].target;
+    return !programs_.contains(target) || objects_[static_cast<std::size_t>(user)].target == target;
+  };
   std::map<std::pair<int, int>, std::vector<std::string>> uses;
   for (auto& [object, symbol] : undefined) {
     const auto found = definers.find(symbol);
     if (found == definers.end()) continue;
     for (const int definer : found->second.strong.empty() ? found->second.weak : found->second.strong) {
-      if (definer != object) uses[{object, definer}].push_back(symbol);
+      if (definer != object && serves(definer, object)) uses[{object, definer}].push_back(symbol);
     }
   }
   for (auto& [edge, symbols] : uses)
@@ -164,6 +169,7 @@ void BuildGraph::read_targets() {
       phony[outputs.front()] = {inputs.begin() + 1, inputs.end()};
     } else if (const std::size_t linker = rule.find("_LINKER__"); linker != std::string::npos) {
       const std::string target = rule.substr(linker + 9, rule.rfind('_') - linker - 9);
+      if (rule.find("EXECUTABLE") != std::string::npos) programs_.insert(target);
       // Shared libraries are linked; what else a target waits for it runs or loads.
       if (rule.find("SHARED_LIBRARY") == std::string::npos) {
         for (const std::string& output : outputs) target_of[output] = target;

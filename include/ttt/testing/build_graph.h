@@ -59,7 +59,7 @@ class BuildGraph {
   std::vector<Object> objects_;
   std::vector<Test> tests_;
   std::map<std::string, std::set<int>, std::less<>> compiled_from_;
-  std::set<std::string, std::less<>> configures_;
+  std::set<std::string, std::less<>> configures_, programs_;
   std::map<std::string, std::set<std::string>, std::less<>> runs_;
 
   void read_dependencies();
