@@ -292,16 +292,17 @@ class Attention {
     }
   }
 
-  // Loads the queries of a tile as the products read them, block by block of k.gemm_rows.
+  // Loads the queries of a tile as the products read them: pairs row after row, else block by block of
+  // k.gemm_rows.
   void load_queries(const QueryRow* rows, std::int64_t count, float* queries, float* buffer) const {
+    if (pairs_) {
+      const std::int64_t pairs = head_dim_ / 2;
+      for (std::int64_t r = 0; r < count; ++r)
+        std::memcpy(queries + r * pairs, q_.at(rows[r].query), static_cast<std::size_t>(pairs) * 4);
+      return;
+    }
     for (std::int64_t r = 0; r < count; r += k_.gemm_rows) {
       const std::int64_t n = std::min<std::int64_t>(k_.gemm_rows, count - r);
-      if (pairs_) {
-        const std::int64_t pairs = head_dim_ / 2;
-        for (std::int64_t i = r; i < r + n; ++i)
-          std::memcpy(queries + i * pairs, q_.at(rows[i].query), static_cast<std::size_t>(pairs) * 4);
-        continue;
-      }
       for (std::int64_t i = 0; i < n; ++i)
         load_values(k_, q_, rows[r + i].query, 1, head_dim_, buffer + i * head_dim_);
       k_.interleave(buffer, head_dim_, queries + r * head_dim_, n, head_dim_);

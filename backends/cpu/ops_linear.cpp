@@ -226,14 +226,14 @@ class Product {
     constexpr int most_rows = 8;
     alignas(64) float c[most_rows * most_direct_panels * panel_width];
     const auto format = static_cast<std::size_t>(p_.format);
+    const auto kernel = pairs_ ? k_.direct_dp[format] : k_.direct[format];
+    const float* x = prepared(g.first_row);
+    const auto ldx = static_cast<std::int64_t>(slot_bytes() / 4);
     const std::int64_t wide = direct_panels(g);
     for (std::int64_t panel = task.panel_begin; panel < task.panel_end; panel += wide) {
       const std::int64_t count = std::min(wide, task.panel_end - panel), column = panel * panel_width;
       const std::int64_t ldc = count * panel_width, width = std::min(ldc, p_.out - column);
-      const float* x = prepared(g.first_row);
-      const auto ldx = static_cast<std::int64_t>(slot_bytes() / 4);
       const std::uint8_t* w = g.weights + static_cast<std::size_t>(panel) * p_.panel_bytes();
-      const auto kernel = pairs_ ? k_.direct_dp[format] : k_.direct[format];
       kernel(static_cast<int>(g.rows), static_cast<int>(count), x, ldx, w, p_.panel_bytes(), p_.tiles(), c,
              ldc);
       finish(g, activation, 0, g.rows, column, width, c, ldc, write);
